@@ -1,0 +1,1 @@
+"""Alerts: what to say (pure) and how each channel wants to hear it. Used by both sides."""

@@ -1,0 +1,1 @@
+"""The cloud side: looks at the fleet from outside, decides, restarts, alerts."""
