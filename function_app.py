@@ -52,21 +52,21 @@ async def send_alert(message: func.QueueMessage) -> None:
 
 
 @app.route(route="live", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
-async def live(request: func.HttpRequest) -> func.HttpResponse:
+async def live(req: func.HttpRequest) -> func.HttpResponse:
     """Tell an outside monitor whether the watchdog itself ran lately."""
     return _response(await watchdog().live())
 
 
 @app.route(route="nudge", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
-async def nudge(request: func.HttpRequest) -> func.HttpResponse:
+async def nudge(req: func.HttpRequest) -> func.HttpResponse:
     """Take an agent's word that something changed on its VM."""
-    return _response(await watchdog().nudge(request.get_body().decode(errors="replace")))
+    return _response(await watchdog().nudge(req.get_body().decode(errors="replace")))
 
 
 @app.route(route="fleet", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def fleet(request: func.HttpRequest) -> func.HttpResponse:
+async def fleet(req: func.HttpRequest) -> func.HttpResponse:
     """Show the fleet: the dashboard, or JSON with ``?format=json``."""
-    return _response(await watchdog().fleet(request.params.get("format") == "json"))
+    return _response(await watchdog().fleet(req.params.get("format") == "json"))
 
 
 def _response(reply: Reply) -> func.HttpResponse:

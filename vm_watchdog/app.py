@@ -92,7 +92,7 @@ class Watchdog:
             return _json_reply(503, {"live": False, "reason": "no tick has ended yet"})
         age = (self.options.clock() - record.finished_at).total_seconds()
         alive = age <= self.live_max_age_seconds
-        body: dict[str, Any] = {"live": alive, "last_tick_age_seconds": round(age, 1), "targets": record.targets}
+        body: dict[str, Any] = {"live": alive, "last_tick_age_seconds": round(age, 1)}
         if not alive:
             body["reason"] = f"the last tick ended more than {self.live_max_age_seconds:g} s ago"
         return _json_reply(200 if alive else 503, body)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 
 from vm_health.errors import ConflictError, WatchdogError
 from vm_health.machine import step
@@ -53,7 +52,7 @@ class Ports:
 class FleetTelemetry:
     """The answer of the one query; ``available`` False where it failed or was partial."""
 
-    snapshots: Mapping[str, Snapshot] = MappingProxyType({})
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     available: bool = True
 
 

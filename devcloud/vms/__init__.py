@@ -1,0 +1,1 @@
+"""Simulated Linux VMs: real processes, and a real systemd where the machine allows it."""

@@ -1,0 +1,1 @@
+"""One part each, against the real thing it talks to."""

@@ -1,0 +1,175 @@
+"""Telemetry against a real server: what is sent, sent again, dropped, and with which token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.component.agent_site import KEY, VM_ID, Playback, Reply, Request, until
+from vm_agent.imds import MONITOR_RESOURCE, Imds, TokenCache
+from vm_agent.telemetry import Telemetry
+from vm_agent.urls import connection_string
+from vm_health.backoff import BackoffPolicy
+from vm_health.model import HealthReport, MemorySample, Sample, Status
+
+pytest_plugins = ["tests.component.agent_site"]
+TAKEN_AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+REPORT = HealthReport(  # two items: the event and health.memory_usage
+    VM_ID, "vm1", "0.1.0", "boot", 1, Status.HEALTHY, (), Sample(TAKEN_AT, memory=MemorySample(2, 1, 50.0))
+)
+Start = Callable[..., Telemetry]
+
+
+@pytest.fixture
+def start(server: Playback) -> Iterator[Start]:
+    """Start telemetry towards ``server``, with retries that take no time."""
+    started = []
+
+    def begin(tokens: TokenCache | None = None) -> Telemetry:
+        found = Telemetry(
+            connection_string(server.connection_string), tokens, retries=BackoffPolicy((0.02,), 0.2)
+        )
+        started.append(found)
+        found.start()
+        return found
+
+    yield begin
+    for telemetry in started:
+        telemetry.stop(5)
+
+
+def names(request: Request) -> list[str]:
+    found = [item["data"]["baseData"] for item in request.items()]
+    return [str(data["metrics"][0]["name"] if "metrics" in data else data["name"]) for data in found]
+
+
+def test_a_report_arrives_whole(start: Start, server: Playback) -> None:
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.sent == 2)
+    (request,) = server.requests
+    assert request.headers["content-encoding"] == "gzip"
+    assert names(request) == ["vm.health", "health.memory_usage"]
+    assert {item["iKey"] for item in request.items()} == {KEY}
+
+
+def test_206_sends_only_the_retryable_item_again(start: Start, server: Playback) -> None:
+    errors = [
+        {"index": 1, "statusCode": 429, "message": "busy"},
+        {"index": 0, "statusCode": 400, "message": "bad"},
+    ]
+    server.replies = [Reply(206, {"itemsReceived": 2, "itemsAccepted": 0, "errors": errors})]
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.sent == 1)
+    assert [names(request) for request in server.requests] == [
+        ["vm.health", "health.memory_usage"],
+        ["health.memory_usage"],
+    ]
+    assert telemetry.counts.dropped == 1
+
+
+@pytest.mark.parametrize("status", [429, 503, 404])
+def test_a_refusal_that_may_pass_is_sent_again_with_its_own_time(
+    start: Start, server: Playback, status: int
+) -> None:
+    server.replies = [Reply(status, headers={"Retry-After": "0"}), Reply(status)]
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.sent == 2)
+    first, _, last = server.requests
+    assert first.items() == last.items()
+    assert {item["time"] for item in last.items()} == {"2026-11-24T12:00:00.000Z"}
+    assert telemetry.counts.retried == 4
+
+
+def test_retry_after_is_waited_for(start: Start, server: Playback) -> None:
+    """The service's word outweighs our own backoff, and a new report does not shorten it."""
+    server.replies = [Reply(429, headers={"Retry-After": "3600"})]
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.retried == 2)
+    telemetry.submit(REPORT)
+    assert until(lambda: telemetry.counts.waiting == 4)
+    telemetry.stop(5)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 402, 439])
+def test_a_refusal_for_good_is_dropped_and_the_next_report_goes_out(
+    start: Start, server: Playback, status: int
+) -> None:
+    server.replies = [Reply(status)]
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.dropped == 2)
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.sent == 2)
+    assert len(server.requests) == 2
+
+
+def test_a_redirect_elsewhere_is_not_followed(start: Start, server: Playback) -> None:
+    server.replies = [Reply(307, headers={"Location": "http://127.0.0.2:1/v2.1/track"})]
+    telemetry = start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.sent == 2)
+    assert len(server.requests) == 2
+
+
+def test_a_redirect_on_the_same_host_is_followed_and_kept(start: Start, server: Playback) -> None:
+    server.replies = [Reply(308, headers={"Location": "/v2/track"})]
+    telemetry = start()
+    for expected in (2, 4):
+        telemetry.submit(REPORT)
+        until(lambda expected=expected: telemetry.counts.sent == expected)
+    assert [request.path for request in server.requests] == ["/v2.1/track", "/v2/track", "/v2/track"]
+
+
+def test_no_network_at_boot_loses_nothing(server: Playback) -> None:
+    target = connection_string(server.connection_string)
+    server.close()  # nobody listens on that port any more
+    telemetry = Telemetry(target, None, retries=BackoffPolicy((0.02,)))
+    telemetry.start()
+    telemetry.submit(REPORT)
+    until(lambda: telemetry.counts.retried >= 4)
+    telemetry.stop(5)
+    assert telemetry.counts.dropped == 0
+    assert telemetry.counts.waiting == 2
+
+
+def test_entra_token_comes_from_the_metadata_service_and_is_renewed_when_refused(
+    start: Start, server: Playback
+) -> None:
+    given = []
+
+    def answer(request: Request) -> Reply:
+        if request.path.startswith("/metadata/"):
+            given.append(request)
+            return Reply(
+                200, {"access_token": f"token{len(given)}", "expires_in": "86400", "expires_on": "1"}
+            )
+        return Reply(200 if request.headers["authorization"] == "Bearer token2" else 401)
+
+    server.default = answer
+    telemetry = start(TokenCache(Imds(server.url), MONITOR_RESOURCE))
+    for expected in (2, 4):
+        telemetry.submit(REPORT)
+        until(lambda expected=expected: telemetry.counts.sent == expected)
+    assert len(given) == 2  # one refused, one kept for both reports
+    assert given[0].path == (
+        "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://monitor.azure.com/"
+    )
+    assert given[0].headers["metadata"] == "true"
+
+
+def test_a_token_is_renewed_five_minutes_before_it_ends(server: Playback) -> None:
+    server.replies = [Reply(200, {"access_token": name, "expires_in": "1000"}) for name in ("one", "two")]
+    clock = [0.0]
+    tokens = TokenCache(Imds(server.url), MONITOR_RESOURCE, lambda: clock[0])
+    assert tokens.token() == "one"
+    clock[0] = 699.0
+    assert tokens.token() == "one"
+    clock[0] = 700.0
+    assert tokens.token() == "two"

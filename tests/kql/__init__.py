@@ -1,0 +1,1 @@
+"""The two gates in front of every ``.kql`` file: Microsoft's parser, and execution on sample rows."""
