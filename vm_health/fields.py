@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
@@ -41,13 +41,12 @@ class Fields:
 
     def fault(self, name: str, must: str) -> None:
         """Note that field ``name`` is not what it ``must`` be."""
-        shown = json.dumps(self._value.get(name), default=str)[:60]
-        self.faults.append(f"{self._path}{name} must be {must}, is {shown}")
+        self.faults.append(f"{self._path}{name} must be {must}, is {_shown(self._value.get(name))}")
 
     def text(self, name: str, default: str | None = None, max_chars: int = MAX_TEXT_CHARS) -> str:
         """Read a string; absent is a fault unless there is a ``default``."""
         value = self._value.get(name, default)
-        if not isinstance(value, str) or len(value) > max_chars:
+        if not _is_text(value, max_chars):
             self.fault(name, f"a string of at most {max_chars} characters")
             return ""
         return value
@@ -140,11 +139,24 @@ class Fields:
         if (
             not isinstance(value, list)
             or len(value) > max_items
-            or any(not isinstance(item, str) or len(item) > MAX_TEXT_CHARS for item in value)
+            or not all(_is_text(item, MAX_TEXT_CHARS) for item in value)
         ):
             self.fault(name, f"a list of at most {max_items} strings")
             return ()
         return tuple(value)
+
+
+def _is_text(value: object, max_chars: int) -> TypeGuard[str]:
+    """Tell whether ``value`` is text that any other system can take: JSON allows half a character (a lone
+    surrogate), which no page, row or log can be encoded with."""
+    if not isinstance(value, str) or len(value) > max_chars:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _shown(value: object) -> str:
+    # Nested values are named, not shown: what could just be parsed may be too deep to be written again.
+    return _kind(value) if isinstance(value, list | dict) else json.dumps(value)[:60]
 
 
 def _finite(value: int | float) -> bool:
@@ -159,6 +171,6 @@ def _refuse_constant(name: str) -> None:
 
 
 def _kind(value: object) -> str:
-    return {"NoneType": "null", "str": "a string", "list": "a list"}.get(
+    return {"NoneType": "null", "str": "a string", "list": "a list", "dict": "an object"}.get(
         type(value).__name__, type(value).__name__
     )

@@ -21,19 +21,19 @@ def follow_incident(
         if before is None:
             return None, ()
         return None, (_notice(NoticeKind.RESOLVED, before, state, vm_id, "", attempts, now),)
-    if before is None:
-        opened = Incident(
+    incident, notices = before, []
+    if incident is None:
+        incident = Incident(
             f"{vm_key(vm_id)[:12]}-{now:%Y%m%dT%H%M%S}-{sequence}",
             now,
             state.status,
             state.cause,
             state.subjects,
         )
-        return opened, (_notice(NoticeKind.FIRED, opened, state, vm_id, _mark(opened), attempts, now),)
-    incident, notices = before, []
-    if _is_worse(before, state):
-        subjects = tuple(sorted({*before.subjects, *state.subjects}))
-        incident = Incident(before.id, before.opened_at, state.status, state.cause, subjects)
+    elif _is_worse(incident, state):
+        subjects = tuple(sorted({*incident.subjects, *state.subjects}))
+        incident = Incident(incident.id, incident.opened_at, state.status, state.cause, subjects)
+    if incident != before:
         notices.append(_notice(NoticeKind.FIRED, incident, state, vm_id, _mark(incident), attempts, now))
     notices += [
         _notice(NoticeKind.GAVE_UP, incident, state, vm_id, f"{unit}:{sequence}", attempts, now)

@@ -138,10 +138,10 @@ def _repair(state: VmState, verdict: Verdict, vm_id: str, policy: Policy, now: d
         unit = repair.state
         if repair.attempt_now:
             token = f"{now:%Y%m%dT%H%M%S}-{vm_key(vm_id)[:8]}-{state.sequence + len(restarts)}"
-            unit = replace(unit, command=token)
             detail = {"unit": name, "attempt": unit.attempts, "token": token, "evidence": verdict.reason}
             events.append(Event("restart" if policy.may_act else "would_restart", repair.reason, now, detail))
             if policy.may_act:
+                unit = replace(unit, command=token)
                 restarts.append(RestartUnit(name, unit.attempts, token))
         elif unit.not_before is not None and state.units.get(name, UnitState()).not_before is None:
             events.append(Event("backoff", f"{name}: {repair.reason}", now, {"unit": name}))
@@ -170,7 +170,7 @@ def _repairs(
     if verdict.status in (Status.STOPPED, Status.MAINTENANCE):
         # Whatever was planned is off: after the VM's return the wait starts over.
         return [
-            (name, Repair(replace(unit, not_before=None), "the VM does not run"))
+            (name, Repair(replace(unit, not_before=None, up_since=None), "the VM does not run"))
             for name, unit in state.units.items()
         ]
     seen = verdict.observation

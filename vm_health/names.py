@@ -25,7 +25,7 @@ def is_unit_name(name: str) -> bool:
 
 def is_vm_id(vm_id: str) -> bool:
     """Tell whether ``vm_id`` is the lower-case ARM id of a virtual machine."""
-    return _VM_ID.fullmatch(vm_id) is not None
+    return vm_id == vm_id.lower() and _VM_ID.fullmatch(vm_id) is not None
 
 
 def is_token(token: str) -> bool:

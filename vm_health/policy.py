@@ -8,6 +8,9 @@ from vm_health.backoff import BackoffPolicy, backoff_faults
 from vm_health.rules import Thresholds, threshold_faults
 
 
+MAX_SECONDS = 30 * 86_400
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How patient and how bold the watchdog is with a VM.
@@ -42,6 +45,6 @@ def policy_faults(policy: Policy) -> list[str]:
         if getattr(policy, name) < 1:
             faults.append(f"{name} must be 1 or more, is {getattr(policy, name)}")
     for name in ("snapshot_max_age_seconds", "stable_after_seconds", "verify_after_seconds"):
-        if getattr(policy, name) <= 0:
-            faults.append(f"{name} must be above 0, is {getattr(policy, name):g}")
+        if not 0 < getattr(policy, name) <= MAX_SECONDS:
+            faults.append(f"{name} must be above 0 and at most {MAX_SECONDS}, is {getattr(policy, name):g}")
     return faults

@@ -32,16 +32,14 @@ def on_down(
     if state.not_before is None:
         wait = delay(state.attempts + 1, policy.backoff, _spread(spread_key, state.attempts + 1))
         due = now + timedelta(seconds=wait)
-        reason = f"attempt {state.attempts + 1} of {policy.max_attempts} in {wait:.0f} s"
-        return Repair(replace(state, not_before=due), reason, look_at=due)
+        return Repair(replace(state, not_before=due), _ahead(state.attempts, policy, wait), look_at=due)
     if observed_at is not None and state.last_attempt_at is not None and observed_at <= state.last_attempt_at:
         again = now + timedelta(seconds=policy.verify_after_seconds)
         look_at = min(again, state.not_before) if state.not_before > now else again
         return Repair(state, "the report is older than the last attempt: looking again", look_at=look_at)
     if now < state.not_before:
         left = (state.not_before - now).total_seconds()
-        reason = f"attempt {state.attempts + 1} of {policy.max_attempts} in {left:.0f} s"
-        return Repair(state, reason, look_at=state.not_before)
+        return Repair(state, _ahead(state.attempts, policy, left), look_at=state.not_before)
     if state.attempts >= policy.max_attempts:
         opened = replace(state, circuit_open=True, not_before=None)
         reason = f"still down after {state.attempts} attempts: circuit open, people are needed"
@@ -67,10 +65,18 @@ def _attempt(state: UnitState, policy: Policy, now: datetime, spread_key: str) -
     verify_at = now + timedelta(seconds=min(policy.verify_after_seconds, wait))
     return Repair(
         tried,
-        f"restart attempt {attempt} of {policy.max_attempts}; next, if needed, in {wait:.0f} s",
+        f"restart attempt {attempt} of {policy.max_attempts}; if it stays down: "
+        + _ahead(attempt, policy, wait),
         attempt_now=True,
         look_at=verify_at,
     )
+
+
+def _ahead(attempts: int, policy: Policy, seconds: float) -> str:
+    """Say what comes after ``attempts`` if the unit stays down."""
+    if attempts >= policy.max_attempts:
+        return f"no attempt is left, people are needed in {seconds:.0f} s"
+    return f"attempt {attempts + 1} of {policy.max_attempts} in {seconds:.0f} s"
 
 
 def _spread(key: str, attempt: int) -> float:

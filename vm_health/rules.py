@@ -37,7 +37,7 @@ def threshold_faults(limits: Thresholds) -> list[str]:
         )
     if limits.crash_loop_restarts < 1:
         faults.append(f"crash_loop_restarts must be 1 or more, is {limits.crash_loop_restarts}")
-    if limits.heartbeat_max_age_seconds <= 0:
+    if not limits.heartbeat_max_age_seconds > 0:  # also catches nan
         faults.append(f"heartbeat_max_age_seconds must be above 0, is {limits.heartbeat_max_age_seconds:g}")
     return faults
 

@@ -138,7 +138,9 @@ def _judge_silence(evidence: Evidence, policy: Policy, now: datetime) -> Verdict
             reason = f"{age}, and the endpoint is unreachable: {evidence.probe.detail}"
             return Verdict(Status.CRITICAL, Cause.VM_SILENT, reason)
         case ProbeOutcome.NOT_CONFIGURED:
-            return Verdict(Status.UNKNOWN, Cause.NO_SECOND_WITNESS, f"{age}, and there is no endpoint to ask")
+            missing = evidence.probe.detail or "no endpoint is known"
+            reason = f"{age}, and no second witness: {missing}"
+            return Verdict(Status.UNKNOWN, Cause.NO_SECOND_WITNESS, reason)
     reason = f"{age}, and the endpoint serves a sample older than {policy.snapshot_max_age_seconds:g} s"
     return Verdict(Status.WARNING, Cause.SAMPLE_STALE, reason)
 

@@ -80,9 +80,14 @@ async def look_at(
     try:
         if decision.state != before or etag is None:
             etag = await ports.store.save(target.vm_id, decision.state, etag)
+        _log_decision(target, decision, events)
         await _act(ports, target, decision, etag, now, events)
     except ConflictError:
         log.info("another instance has this VM", extra={"vm": target.name})
+    return decision.state.status
+
+
+def _log_decision(target: Target, decision: Decision, events: tuple[Event, ...]) -> None:
     if events:
         log.info(
             "decision",
@@ -93,7 +98,6 @@ async def look_at(
                 "events": [f"{event.kind}: {event.reason}" for event in events],
             },
         )
-    return decision.state.status
 
 
 async def _take_results(
@@ -149,6 +153,8 @@ async def _act(
     now: datetime,
     events: tuple[Event, ...],
 ) -> None:
+    # History first: should anything below fail, it still tells what was decided and why.
+    await ports.store.append_events(target.vm_id, events)
     if decision.look_again is not None:
         delay = max(0.0, (decision.look_again.at - now).total_seconds())
         await ports.queue.send_recheck(target.vm_id, delay)
@@ -157,8 +163,7 @@ async def _act(
             await ports.queue.send_alert(notice)
         await ports.store.save(target.vm_id, replace(decision.state, outbox=()), etag)
     outcomes = [await _restart(ports, target, restart, now) for restart in decision.restarts]
-    if events or outcomes:
-        await ports.store.append_events(target.vm_id, (*events, *outcomes))
+    await ports.store.append_events(target.vm_id, outcomes, offset=len(events))
 
 
 async def _restart(ports: Ports, target: Target, restart: RestartUnit, now: datetime) -> Event:

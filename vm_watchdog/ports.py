@@ -98,7 +98,9 @@ class StateStore(Protocol):
         """
         ...
 
-    async def append_events(self, vm_id: str, events: Sequence[Event]) -> None: ...
+    async def append_events(self, vm_id: str, events: Sequence[Event], offset: int = 0) -> None:
+        """Add to a VM's history; ``offset`` counts the events of the same moment that were added before."""
+        ...
 
     async def read_events(self, vm_id: str, limit: int) -> Sequence[Event]:
         """Return a VM's history, newest first."""

@@ -77,9 +77,19 @@ def remove(groups: Iterable[Path], timeout_seconds: float = 5.0) -> list[Path]:
     return left
 
 
+def remove_leftovers(pattern: str) -> None:
+    """Remove groups ``pattern-PID`` of processes that have ended without cleaning up."""
+    for hierarchy in hierarchies():
+        for group in hierarchy.parent.glob(f"{pattern}-*"):
+            if not Path("/proc", group.name.rpartition("-")[2]).exists():
+                _removed(group)  # one that is still busy is the next run's
+
+
 def _removed(group: Path) -> bool:
-    below = sorted((path for path in group.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
     try:
+        below = sorted(
+            (path for path in group.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)
+        )
         for path in [*below, group]:
             path.rmdir()
     except FileNotFoundError:

@@ -58,6 +58,11 @@ def ip(*batch: str) -> None:
         raise OSError(f"ip: {done.stderr.strip()}")
 
 
+def unplug(box: Box) -> None:
+    """Remove the cable to the box now; the kernel would do it some time after the box has ended."""
+    subprocess.run(["ip", "link", "del", box.interface], capture_output=True, check=False, timeout=10)
+
+
 def fork_init(box: Box, groups: list[Path], console: int) -> tuple[int, int]:
     """Fork the box's PID 1, which waits for its network; returns its pid and what a byte to lets it go on."""
     go_read, go_write = os.pipe()
@@ -116,7 +121,7 @@ def take_down(init: int, groups: list[Path], box: Box) -> None:
     if init:
         os.kill(init, signal.SIGKILL)
         os.waitpid(init, 0)
-    subprocess.run(["ip", "link", "del", box.interface], capture_output=True, check=False, timeout=10)
+    unplug(box)
     for group in cgroups.remove(groups):
         print(f"guard: control group {group} could not be removed", file=sys.stderr)
 
@@ -126,6 +131,8 @@ def main() -> int:
     box = read_box(sys.stdin.readline())
     init, groups = 0, []
     try:
+        cgroups.remove_leftovers("vmw*p*")
+        unplug(box)
         listener = notify_socket(Path(box.directory))
         with (Path(box.directory) / "console.log").open("ab") as console:
             for hierarchy in cgroups.hierarchies():

@@ -1,4 +1,4 @@
-"""A place for the agent to run in: a `systemctl` whose answers a test writes, a server that plays back answers.
+"""A place for the agent to run in: a `systemctl` and a server whose answers a test writes.
 
 Real processes and real sockets; only what is said is the test's.
 """
@@ -13,14 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 KEY = "00000000-0000-4000-8000-000000000009"
@@ -92,7 +90,7 @@ class Site:
         }
 
     def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run one command of the agent to its end. Names without prefix that begin with `VM_` get it not."""
+        """Run one command of the agent to its end."""
         return subprocess.run(
             [sys.executable, "-m", "vm_agent", *arguments],
             env=self.environment(settings),
@@ -226,25 +224,9 @@ def _handler(playback: Playback) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST
+        do_GET = do_POST  # noqa: N815 - the base class names it
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     return Handler
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A place with one healthy unit, web.service."""
-    found = Site(tmp_path)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def server() -> Iterator[Playback]:
-    """A server that answers 200 unless told otherwise."""
-    found = Playback()
-    yield found
-    found.close()

@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from tests.component.agent_site import Site, shown
+from vm_agent.settings import SETTINGS
 from vm_health.model import Cause, Status
 from vm_health.wire import decode_report
 
-pytest_plugins = ["tests.component.agent_site"]
+pytest_plugins = ["tests.component.agent_fixtures"]
 DOWN = "failed/failed"
 
 
@@ -93,8 +94,6 @@ def test_colours_on_a_terminal_unless_they_are_not_wanted(
 
 
 def test_help_teaches_by_examples_and_lists_every_setting(site: Site) -> None:
-    from vm_agent.settings import SETTINGS
-
     assert "vm-agent check --json | jq" in site.command("--help").stdout
     told = site.command("run", "--help").stdout
     assert [setting.variable for setting in SETTINGS if setting.variable not in told] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from vm_agent.allow_list import read_allow_list
 from vm_agent.fence import Fence
 from vm_health.errors import PermanentError
 
-pytest_plugins = ["tests.component.agent_site"]
+pytest_plugins = ["tests.component.agent_fixtures"]
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
@@ -72,7 +73,7 @@ def test_twice_at_once_is_one_restart(place: Site) -> None:
         "UNIT": "web.service",
         "TOKEN": "t-1",
     }
-    command = [os.sys.executable, "-m", "vm_agent", "remediate"]  # type: ignore[attr-defined]
+    command = [sys.executable, "-m", "vm_agent", "remediate"]
     processes = [
         subprocess.Popen(command, env=place.environment(settings), stdout=subprocess.DEVNULL)
         for _ in range(4)

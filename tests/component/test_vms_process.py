@@ -6,13 +6,22 @@ import asyncio
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from devcloud.vms.factory import Kind
 from devcloud.vms.units import UnitFile, command_line, parse_unit, words
-from tests.component.vm_fixtures import APP, HOSTILE_VALUES, LOOP, VmContract, Vms, eventually, gone, vms
+from tests.component.vm_fixtures import (
+    APP,
+    HOSTILE_VALUES,
+    LOOP,
+    VmContract,
+    Vms,
+    eventually,
+    gone,
+    parent_of,
+    vms,
+)
 
 __all__ = ["vms"]
 
@@ -86,10 +95,6 @@ def timed(systemctl: str) -> float:
     begun = time.perf_counter()
     subprocess.run([systemctl, "show", APP], check=True, capture_output=True)
     return time.perf_counter() - begun
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.parametrize("value", HOSTILE_VALUES.values(), ids=HOSTILE_VALUES)

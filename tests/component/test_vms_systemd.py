@@ -15,6 +15,7 @@ from devcloud.vms.base import VmSpec
 from devcloud.vms.bridge import BridgeNetwork, VmNetwork
 from devcloud.vms.factory import Kind, create_vm
 from devcloud.vms.machine import AGENT_UNIT, Machine
+from devcloud.vms.systemd import SystemdVm
 from tests.component.vm_fixtures import (
     APP,
     CRASH_FILE,
@@ -25,7 +26,10 @@ from tests.component.vm_fixtures import (
     Vms,
     app,
     eventually,
+    gone,
+    interfaces_and_groups,
     need,
+    parent_of,
     vms,
 )
 
@@ -118,8 +122,8 @@ class TestSystemdVm(VmContract):
         assert vm.outside("/var/run/systemd").is_dir()  # by way of an absolute link in the box
         assert str(vm.outside("/var/run/systemd")).startswith("/proc/")
 
-    async def test_powering_off_inside_shows_outside(self, vms: Vms) -> None:
-        """A VM that ends by itself is "stopped", and starts again."""
+    async def test_ending_by_itself_shows_outside(self, vms: Vms) -> None:
+        """A VM that powers off, or whose guard is killed, is "stopped", and starts again without leftovers."""
         vm = await vms.start()
         await vm.run_script("systemctl poweroff --force --force", {}, 10)
 
@@ -128,24 +132,29 @@ class TestSystemdVm(VmContract):
 
         await eventually(stopped, "the power state is 'stopped'")
         await vm.start()
+        assert isinstance(vm, SystemdVm)
+        guard = parent_of(vm.init_pid)
+        os.kill(guard, 9)
+        await gone(vm.init_pid)
+        await eventually(stopped, "the power state is 'stopped'")
+        assert any(path.endswith(f"-{guard}") for path in interfaces_and_groups(vms.bridge))
+        await vm.start()
         assert (await vm.unit_properties(APP))["ActiveState"] == "active"
+        assert not any(path.endswith(f"-{guard}") for path in interfaces_and_groups(vms.bridge))
 
 
 async def test_stand_in_answers_as_the_real_one(tmp_path: Path) -> None:
     """The same session on both kinds gives the same output, messages and exit codes."""
     need("systemd")
-    transcripts = {}
-    kinds: tuple[Kind, ...] = ("process", "systemd")
-    for kind in kinds:
-        made = Vms(kind, tmp_path / kind)
-        try:
-            transcripts[kind] = await play(await made.start())
-        finally:
-            await made.close()
-    assert len(transcripts["systemd"]) == sum(
-        not line.startswith("@") for line in SESSION.strip().splitlines()
-    )
-    for process, systemd in zip(*transcripts.values(), strict=True):
+    stand_in, real = Vms("process", tmp_path / "process"), Vms("systemd", tmp_path / "systemd")
+    try:
+        machines = await asyncio.gather(stand_in.start(), real.start())
+        transcripts = await asyncio.gather(*map(play, machines))
+    finally:
+        await stand_in.close()
+        await real.close()
+    assert len(transcripts[1]) == sum(not line.startswith("@") for line in SESSION.strip().splitlines())
+    for process, systemd in zip(*transcripts, strict=True):
         assert process == systemd
 
 

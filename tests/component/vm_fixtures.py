@@ -57,11 +57,13 @@ class Vms:
         self._directory = directory
         self._bridge = BridgeNetwork()
         self._made: list[Machine] = []
+        self.bridge = ""
 
     async def start(self, *units: UnitFile, name: str = "web-1") -> Machine:
         """A running VM with these units."""
         need(self._kind)
         network = await self._bridge.start() if self._kind == "systemd" else None
+        self.bridge = network.bridge if network else ""
         address = network.address(1) if network else "127.0.0.11"
         vm = create_vm(
             self._kind, VmSpec(name, address), self._directory / name, network, None, units or [app(), loop()]
@@ -127,6 +129,10 @@ def lives(pid: int) -> bool:
     return state != "Z"
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def traces(directory: Path) -> list[str]:
     """What this machine shows of VMs below ``directory``: processes and mounts."""
     found = []
@@ -141,11 +147,13 @@ def traces(directory: Path) -> list[str]:
     return found
 
 
-def interfaces_and_groups() -> set[str]:
-    """All bridges and cables of VMs and all boxes' control groups on this machine, other runs' included."""
-    found = {path.name for path in Path("/sys/class/net").glob("vmw*")}
+def interfaces_and_groups(bridge: str) -> set[str]:
+    """The bridge, its cables and its boxes' control groups, as far as they are there; none for no bridge."""
+    if not bridge:
+        return set()
+    found = {path.name for path in Path("/sys/class/net").glob(f"{bridge}*")}
     for hierarchy in hierarchies():
-        found |= {str(path) for path in hierarchy.parent.glob("vmw*p*-*")}
+        found |= {str(path) for path in hierarchy.parent.glob(f"{bridge}p*")}
     return found
 
 
@@ -244,28 +252,27 @@ class VmContract:
     async def test_stop_leaves_nothing_and_start_brings_it_back(self, vms: Vms, tmp_path: Path) -> None:
         """After stop there is no process, mount, cable or group; the disk is there at the next start."""
         vm = await vms.start()
-        before = interfaces_and_groups()
         pid = await vm.main_pid(APP)
+        parts = interfaces_and_groups(vms.bridge)
+        assert (len(parts) > 2) == (self.kind == "systemd")
         vm.write_file("/var/lib/shop/kept", "yes")
-        left_behind = await vm.run_script("setsid sleep 61.5 & echo started", {}, 5)
+        one, other = (["sleep", f"6{number}.{os.getpid()}"] for number in (0, 1))  # no other run's
+        left_behind = await vm.run_script(f"setsid {' '.join(one)} & echo started", {}, 5)
         assert (left_behind.exit_code, left_behind.stdout) == (0, "started\n")  # its child held up nobody
-        running = asyncio.create_task(vm.run_script("sleep 60", {}, 50))
+        running = asyncio.create_task(vm.run_script(" ".join(other), {}, 50))
 
         async def both_sleep() -> bool:
-            return {"60", "61.5"} <= {
-                words[1] for words in map(command_of, all_pids()) if words[:1] == ["sleep"]
-            }
+            return len(pids_of(one)) == len(pids_of(other)) == 1
 
         await eventually(both_sleep, "the scripts' processes")
-        sleeping = [pid for pid in all_pids() if command_of(pid) == ["sleep", "61.5"]]
+        sleeping = pids_of(one) + pids_of(other)
         await vm.stop()
         assert vm.power_state == "deallocated"
         assert not vm.vm_agent_ready
-        assert not any(lives(one) for one in [pid, *sleeping])
+        assert not any(map(lives, [pid, *sleeping]))
         assert (await running).exit_code == 137
         assert traces(tmp_path) == []
-        if self.kind == "systemd":
-            assert len(before) > len(interfaces_and_groups() & before) >= 1  # the bridge alone is left
+        assert interfaces_and_groups(vms.bridge) <= {vms.bridge}
 
         await vm.start()
         assert await vm.main_pid(APP) != pid
@@ -278,11 +285,10 @@ class VmContract:
     async def test_ends_with_its_owner(self, vms: Vms, tmp_path: Path) -> None:
         """Nothing outlives an owner that is killed with SIGKILL, not even for its bridge and groups."""
         need(self.kind)
-        before = interfaces_and_groups()
         command = [sys.executable, "-c", _OWNER, self.kind, str(tmp_path)]
         owner = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, cwd=REPOSITORY)
         assert owner.stdout is not None
-        pids = json.loads(await owner.stdout.readline())
+        bridge, *pids = json.loads(await owner.stdout.readline())
         assert all(lives(pid) for pid in pids)
         owner.kill()
         await owner.wait()
@@ -290,13 +296,14 @@ class VmContract:
             await gone(pid)
 
         async def clean() -> bool:
-            return not traces(tmp_path) and interfaces_and_groups() <= before
+            return not traces(tmp_path) and not interfaces_and_groups(bridge)
 
-        await eventually(clean, f"{traces(tmp_path)} {interfaces_and_groups() - before}")
+        await eventually(clean, f"gone: {traces(tmp_path)} {interfaces_and_groups(bridge)}")
 
 
-def all_pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+def pids_of(command: list[str]) -> list[int]:
+    everybody = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in everybody if command_of(pid) == command]
 
 
 def command_of(pid: int) -> list[str]:
@@ -312,8 +319,9 @@ from pathlib import Path
 from tests.component.vm_fixtures import APP, LOOP, Vms
 
 async def main():
-    vm = await Vms(sys.argv[1], Path(sys.argv[2])).start()
-    print(json.dumps([await vm.main_pid(APP), await vm.main_pid(LOOP)]), flush=True)
+    vms = Vms(sys.argv[1], Path(sys.argv[2]))
+    vm = await vms.start()
+    print(json.dumps([vms.bridge, await vm.main_pid(APP), await vm.main_pid(LOOP)]), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())

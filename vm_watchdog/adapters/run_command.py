@@ -70,12 +70,14 @@ class AzureRunCommand:
                     target.resource_group, target.name, name, expand="instanceView"
                 )
                 view = command.properties and command.properties.instance_view
-                if view is None or str(view.execution_state) not in _FINISHED:
+                # Read as JSON: the SDK's enums are no StrEnum, their str() is "ExecutionState.SUCCEEDED".
+                state = "" if view is None else str(view.get("executionState"))
+                if state not in _FINISHED:
                     return None
                 await commands.begin_delete(target.resource_group, target.name, name, polling=False)
         except NotFoundError:
             return None
-        return _result(str(view.execution_state), view.exit_code, view.output or "", view.error or "")
+        return _result(state, view.exit_code, view.output or "", view.error or "")
 
     async def _start_managed(self, target: Target, restart: RestartUnit) -> None:
         commands: Any = (await self._clients.get(target.subscription_id)).virtual_machine_run_commands

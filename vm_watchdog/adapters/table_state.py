@@ -86,11 +86,13 @@ class TableStateStore:
                 )
         return str(written["etag"])
 
-    async def append_events(self, vm_id: str, events: Sequence[Event]) -> None:
-        """Add to a VM's history."""
+    async def append_events(self, vm_id: str, events: Sequence[Event], offset: int = 0) -> None:
+        """Add to a VM's history, after ``offset`` events of the same moment."""
+        if not events:
+            return
         with translated("writing history"):
             table = await self._table(EVENT_TABLE)
-            for index, event in enumerate(events):
+            for index, event in enumerate(events, start=offset):
                 await table.upsert_entity(
                     {
                         "PartitionKey": vm_key(vm_id),

@@ -1,0 +1,26 @@
+"""What all tiers share: tools that are missing, and how long property tests search."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+# Few examples and no fixed seed: every run is short, and many runs see much.
+hypothesis.settings.register_profile("short", max_examples=60, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+
+def in_ci() -> bool:
+    """Tell whether this run must have every tool."""
+    return os.environ.get("CI", "").lower() == "true"
+
+
+def require(condition: object, reason: str) -> None:
+    """End the test unless ``condition`` holds: skipped on a laptop, failed in CI."""
+    if condition:
+        return
+    if in_ci():
+        pytest.fail(f"missing in CI: {reason}")
+    pytest.skip(f"missing here: {reason}")

@@ -1,0 +1,184 @@
+"""Rules: what counts as a finding, to the last decimal of every limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import a_sample, a_unit
+from vm_health.model import Cause, CollectorFailure, Finding, HeartbeatSample, Sample, Status, UnitSample
+from vm_health.rules import Thresholds, evaluate, overall, threshold_faults
+
+LIMITS = Thresholds()
+
+
+def found(sample: Sample, limits: Thresholds = LIMITS) -> list[tuple[Cause, Status]]:
+    return [(finding.code, finding.status) for finding in evaluate(sample, limits)]
+
+
+def test_a_healthy_sample_has_no_finding() -> None:
+    assert evaluate(a_sample(), LIMITS) == ()
+    assert overall(()) is Status.HEALTHY
+
+
+DISK_WARNING = (Cause.DISK_USAGE, Status.WARNING)
+DISK_CRITICAL = (Cause.DISK_USAGE, Status.CRITICAL)
+MEMORY = (Cause.MEMORY_USAGE, Status.WARNING)
+STALE = (Cause.HEARTBEAT_STALE, Status.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ({"disk": 79.99}, []),
+        ({"disk": 80.0}, []),
+        ({"disk": 80.01}, [DISK_WARNING]),
+        ({"disk": 90.0}, [DISK_WARNING]),
+        ({"disk": 90.01}, [DISK_CRITICAL]),
+        ({"disk": 100.0}, [DISK_CRITICAL]),
+        ({"memory": 89.99}, []),
+        ({"memory": 90.0}, []),
+        ({"memory": 90.01}, [MEMORY]),
+        ({"memory": None}, []),
+        ({"heartbeat_age": 299.9}, []),
+        ({"heartbeat_age": 300.0}, []),
+        ({"heartbeat_age": 300.1}, [STALE]),
+        ({"heartbeat_age": -3600.0}, []),
+        ({"heartbeat_age": None}, [(Cause.HEARTBEAT_MISSING, Status.WARNING)]),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_limits_at_under_and_over(what: dict[str, Any], expected: list[tuple[Cause, Status]]) -> None:
+    assert found(a_sample(**what)) == expected
+
+
+@pytest.mark.parametrize(
+    ("restarts", "expected"), [(4, []), (5, []), (6, [(Cause.CRASH_LOOP, Status.WARNING)])]
+)
+def test_crash_loop_is_more_than_five_restarts(restarts: int, expected: list[tuple[Cause, Status]]) -> None:
+    assert found(a_sample(units=[a_unit(recent_restarts=restarts)])) == expected
+
+
+def test_every_limit_is_a_setting() -> None:
+    limits = Thresholds(
+        disk_warning_percent=10,
+        disk_critical_percent=20,
+        memory_warning_percent=10,
+        crash_loop_restarts=1,
+        heartbeat_max_age_seconds=1,
+    )
+    sample = a_sample(disk=15, memory=11, heartbeat_age=2, units=[a_unit(recent_restarts=2)])
+    assert {code for code, _ in found(sample, limits)} == {
+        Cause.DISK_USAGE,
+        Cause.MEMORY_USAGE,
+        Cause.CRASH_LOOP,
+        Cause.HEARTBEAT_STALE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("active", "sub", "service_type", "is_up"),
+    [
+        ("active", "running", "simple", True),
+        ("active", "running", "notify", True),
+        ("active", "exited", "oneshot", True),
+        ("active", "exited", "simple", False),
+        ("active", "exited", "forking", False),
+        ("active", "listening", "simple", True),
+        ("active", "waiting", "simple", True),
+        ("reloading", "reload", "notify", True),
+        ("refreshing", "refresh", "simple", True),
+        ("activating", "auto-restart", "simple", False),
+        ("activating", "start", "notify", False),
+        ("deactivating", "stop-sigterm", "simple", False),
+        ("failed", "failed", "simple", False),
+        ("inactive", "dead", "simple", False),
+        ("inactive", "dead", "oneshot", False),
+        ("maintenance", "cleaning", "simple", False),
+        ("", "", "simple", False),
+    ],
+)
+def test_unit_states_of_systemd(active: str, sub: str, service_type: str, is_up: bool) -> None:
+    unit = UnitSample("web.service", "loaded", active, sub, service_type)
+    assert found(a_sample(units=[unit])) == ([] if is_up else [(Cause.SERVICE_DOWN, Status.CRITICAL)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (
+            {"load_state": "not-found", "active_state": "inactive", "sub_state": "dead"},
+            "inactive/dead, not-found",
+        ),
+        ({"load_state": "masked", "active_state": "inactive", "sub_state": "dead"}, "inactive/dead, masked"),
+        ({"result": "signal"}, "failed/failed, result signal"),
+        ({"result": "success"}, "failed/failed"),
+        (
+            {"active_state": "activating", "sub_state": "auto-restart", "result": "exit-code"},
+            "activating/auto-restart, result exit-code",
+        ),
+    ],
+)
+def test_a_unit_that_is_down_says_how(fields: dict[str, Any], text: str) -> None:
+    (finding,) = evaluate(a_sample(units=[a_unit(down=True, **fields)]), LIMITS)
+    assert finding.message == f"web.service is down ({text})"
+    assert finding.subject == "web.service"
+
+
+def test_numbers_and_limits_stand_in_the_finding() -> None:
+    (finding,) = evaluate(a_sample(disk=91.23), LIMITS)
+    assert finding == Finding(
+        Cause.DISK_USAGE, Status.CRITICAL, "/", "disk / is 91.2 % full (limit 90 %)", 91.23, 90.0
+    )
+
+
+def test_a_failed_collector_is_a_finding_beside_the_rest() -> None:
+    sample = a_sample(disk=95, failures=[CollectorFailure("memory", "no /proc/meminfo")])
+    assert found(sample) == [DISK_CRITICAL, (Cause.COLLECTOR_FAILED, Status.WARNING)]
+
+
+def test_an_unreadable_heartbeat_says_why() -> None:
+    sample = Sample(a_sample().taken_at, heartbeats=(HeartbeatSample("/x", None, "not readable"),))
+    assert [finding.message for finding in evaluate(sample, LIMITS)] == ["heartbeat file /x is not readable"]
+
+
+def test_the_worst_comes_first_and_equals_keep_the_order_of_the_sample() -> None:
+    units = [
+        a_unit("b.service", recent_restarts=9),
+        a_unit("a.service", down=True),
+        a_unit("c.service", down=True),
+    ]
+    findings = evaluate(a_sample(units=units, disk=95, memory=95), LIMITS)
+    assert [(finding.status, finding.subject) for finding in findings] == [
+        (Status.CRITICAL, "a.service"),
+        (Status.CRITICAL, "c.service"),
+        (Status.CRITICAL, "/"),
+        (Status.WARNING, "b.service"),
+        (Status.WARNING, "memory"),
+    ]
+    assert overall(findings) is Status.CRITICAL
+
+
+def test_default_thresholds_are_usable() -> None:
+    assert threshold_faults(LIMITS) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        (Thresholds(disk_warning_percent=-1), ["disk_warning_percent"]),
+        (Thresholds(disk_critical_percent=101), ["disk_critical_percent"]),
+        (Thresholds(memory_warning_percent=float("nan")), ["memory_warning_percent"]),
+        (Thresholds(disk_warning_percent=95), ["disk_warning_percent"]),
+        (Thresholds(crash_loop_restarts=0), ["crash_loop_restarts"]),
+        (Thresholds(heartbeat_max_age_seconds=0), ["heartbeat_max_age_seconds"]),
+        (Thresholds(heartbeat_max_age_seconds=float("nan")), ["heartbeat_max_age_seconds"]),
+        (
+            Thresholds(memory_warning_percent=200, crash_loop_restarts=-5),
+            ["memory_warning_percent", "crash_loop_restarts"],
+        ),
+    ],
+)
+def test_every_threshold_fault_is_named(limits: Thresholds, named: list[str]) -> None:
+    assert [fault.split()[0] for fault in threshold_faults(limits)] == named

@@ -1,0 +1,71 @@
+"""The last report, where the endpoint finds it. Ages by the monotonic clock: a clock that jumps is no age."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from vm_health.model import Cause, Finding, HealthReport, Sample, Status
+from vm_health.version import VERSION
+
+
+class Board:
+    """Holds one report and says how old it is. Written by the sampler, read by every request."""
+
+    def __init__(
+        self,
+        empty: HealthReport,
+        stale_after_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._empty = empty
+        self._began = monotonic()
+        self._stale_after_seconds = stale_after_seconds
+        self._monotonic = monotonic
+        # One attribute, replaced as a whole: readers need no lock.
+        self._posted: tuple[HealthReport, float] | None = None
+
+    def post(self, report: HealthReport, taken_monotonic: float) -> None:
+        """Put up ``report``, whose sample was begun at ``taken_monotonic``."""
+        self._posted = (report, taken_monotonic)
+
+    def current(self) -> HealthReport:
+        """Return the last report with its age; an old one says that nobody knows."""
+        limit = self._stale_after_seconds
+        report, taken = self._posted or (self._empty, self._began)
+        aged = replace(report, age_seconds=max(0.0, self._monotonic() - taken))
+        if report is self._empty:
+            return as_stale(aged, limit, "no sample has been taken yet")
+        if aged.age_seconds > limit:
+            return as_stale(
+                aged, limit, f"the last sample is {aged.age_seconds:.0f} s old (limit {limit:g} s)"
+            )
+        return aged
+
+
+def as_stale(report: HealthReport, limit_seconds: float, message: str) -> HealthReport:
+    """Return ``report`` as one that no longer says how the VM is.
+
+    Its findings go, for they were about another time, and UNKNOWN is neither fine nor harm; the sample
+    stays for whoever wants to see it.
+    """
+    age = round(report.age_seconds, 3)
+    finding = Finding(Cause.SAMPLE_STALE, Status.UNKNOWN, "sample", message, age, limit_seconds)
+    return replace(report, status=Status.UNKNOWN, findings=(finding,))
+
+
+def empty_report(host: str, vm_id: str, endpoint: str, now: datetime) -> HealthReport:
+    """Return the report of an agent that has not looked yet."""
+    return HealthReport(
+        vm_id=vm_id,
+        host=host,
+        agent_version=VERSION,
+        boot_id="",
+        sequence=0,
+        status=Status.UNKNOWN,
+        findings=(),
+        sample=Sample(taken_at=now),
+        endpoint=endpoint,
+    )
