@@ -127,10 +127,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings_help() -> str:
-    from vm_agent.settings import SETTINGS  # noqa: PLC0415
+    from vm_agent.settings import PREFIX, SETTINGS  # noqa: PLC0415
 
     lines = [
-        f"  {setting.variable}\n      {setting.help}"
+        f"  {PREFIX}{setting.name}\n      {setting.help}"
         + (f" Default: {setting.default}" if setting.default else "")
         for setting in SETTINGS
     ]

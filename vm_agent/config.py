@@ -6,15 +6,14 @@ The only place that looks at the environment. All faults are told at once. It co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from vm_agent.kinds import Secret
-from vm_agent.settings import CONFIG_NAME, DEFAULT_CONFIG_FILE, LIMITS, PREFIX, SETTINGS, Setting
+from vm_agent.settings import CONFIG_NAME, DEFAULT_CONFIG_FILE, LIMITS, PREFIX, SETTINGS
 from vm_agent.urls import TelemetryTarget
 from vm_health.errors import ConfigError
 from vm_health.rules import Thresholds, threshold_faults
+from vm_health.settings_table import Given, Secret, read_values, unknown_names
 
 MAX_FILE_BYTES = 100_000
 
@@ -56,14 +55,6 @@ class RemediationConfig:
     root_state_dir: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A setting's text and where it was found."""
-
-    text: str
-    where: str
-
-
 def load(environ: Mapping[str, str]) -> AgentConfig:
     """Read the whole configuration.
 
@@ -73,7 +64,7 @@ def load(environ: Mapping[str, str]) -> AgentConfig:
     faults: list[str] = []
     table = _read_file(environ, faults)
     faults += _unknown(environ, table)
-    values = _values(SETTINGS, environ, table, faults)
+    values = read_values(SETTINGS, PREFIX, environ, faults, table)
     given = {setting.key for setting in LIMITS} & values.keys()
     limits = Thresholds(**{key: values.pop(key) for key in given})
     faults += [_as_variables(fault) for fault in threshold_faults(limits)]
@@ -92,7 +83,7 @@ def load_remediation(environ: Mapping[str, str]) -> RemediationConfig:
     faults: list[str] = []
     table = _read_file(environ, faults)
     wanted = [setting for setting in SETTINGS if setting.name in ("ALLOW_LIST", "ROOT_STATE_DIR")]
-    values = _values(wanted, environ, table, faults)
+    values = read_values(wanted, PREFIX, environ, faults, table)
     if faults:
         raise ConfigError("settings of vm-agent remediate", faults)
     return RemediationConfig(**values)
@@ -108,34 +99,7 @@ def wants_colour(environ: Mapping[str, str]) -> bool:
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def _values(
-    settings: Iterable[Setting], environ: Mapping[str, str], table: Mapping[str, _Given], faults: list[str]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for setting in settings:
-        given = _given(setting, environ, table)
-        if given is None and not setting.default:
-            values[setting.key] = setting.absent
-            continue
-        found = given or _Given(setting.default, setting.variable)
-        try:
-            values[setting.key] = setting.parse(found.text)
-        except ValueError as error:
-            was = "a secret that is not shown" if setting.secret else repr(found.text[:200])
-            faults.append(f"{found.where} must be {error}, was {was}")
-    return values
-
-
-def _given(setting: Setting, environ: Mapping[str, str], table: Mapping[str, _Given]) -> _Given | None:
-    """Find a setting's text; an empty variable counts as not given, as systemd's files often hold them."""
-    for name in (setting.variable, setting.alias):
-        text = environ.get(name, "").strip() if name else ""
-        if text:
-            return _Given(text, name)
-    return table.get(setting.key)
-
-
-def _read_file(environ: Mapping[str, str], faults: list[str]) -> dict[str, _Given]:
+def _read_file(environ: Mapping[str, str], faults: list[str]) -> dict[str, Given]:
     variable = PREFIX + CONFIG_NAME
     chosen = environ.get(variable, "")
     path = chosen or DEFAULT_CONFIG_FILE
@@ -156,7 +120,7 @@ def _read_file(environ: Mapping[str, str], faults: list[str]) -> dict[str, _Give
     except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError are both
         faults.append(f"{path} must be TOML ({error})")
         return {}
-    return {key: _Given(_as_text(value), f"{key} in {path}") for key, value in values.items()}
+    return {key: Given(_as_text(value), f"{key} in {path}") for key, value in values.items()}
 
 
 def _as_text(value: object) -> str:
@@ -166,22 +130,14 @@ def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _unknown(environ: Mapping[str, str], table: Mapping[str, _Given]) -> Iterator[str]:
-    variables = {setting.variable for setting in SETTINGS} | {PREFIX + CONFIG_NAME}
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in variables:
-            yield f"{name} is not a setting{_nearest(name, variables)}"
+def _unknown(environ: Mapping[str, str], table: Mapping[str, Given]) -> list[str]:
+    """Return a fault for each name of the environment and key of the file that is no setting."""
+    variables = {PREFIX + setting.name for setting in SETTINGS} | {PREFIX + CONFIG_NAME}
     keys = {setting.key for setting in SETTINGS}
-    for key, given in sorted(table.items()):
-        if key not in keys:
-            yield f"{given.where} is not a setting{_nearest(key, keys)}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only for the mistaken
-
-    found = get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+    return [
+        *unknown_names((name for name in environ if name.startswith(PREFIX)), variables),
+        *unknown_names(table, keys, where={key: given.where for key, given in table.items()}),
+    ]
 
 
 def _as_variables(fault: str) -> str:

@@ -1,4 +1,4 @@
-"""What a setting's text may be: each kind turns text into a value or says what it must be.
+"""What a setting of the agent may be, beside the kinds that both sides share.
 
 Pure. A kind raises ``ValueError`` whose text completes the sentence "must be …"; it never repeats the
 value, for that may be a secret.
@@ -6,75 +6,13 @@ value, for that may be a secret.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TypeVar
 
 from vm_health.names import is_unit_name, is_vm_id
-
-T = TypeVar("T")
-Kind = Callable[[str], T]
 
 MAX_UNITS = 64  # with these a report stays well inside the 48,000 characters that it may have
 MAX_PATHS = 32
 MAX_PATH_CHARS = 512
-
-
-class Secret:
-    """A text that shows itself only when asked by name: no log, repr or traceback holds it by accident."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str = "") -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return "Secret(…)" if self._text else "Secret()"
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def reveal(self) -> str:
-        """Return the text itself."""
-        return self._text
-
-
-def whole(low: int, high: int) -> Kind[int]:
-    """Return the kind "whole number from ``low`` to ``high``"."""
-
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdigit() and low <= int(text[:20]) <= high:
-            return int(text)
-        raise ValueError(f"a whole number from {low} to {high}")
-
-    return parse
-
-
-def number(low: float, high: float) -> Kind[float]:
-    """Return the kind "number from ``low`` to ``high``"."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:  # also catches nan
-            raise ValueError(f"a number from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def choice(*words: str) -> Kind[str]:
-    """Return the kind "one of ``words``", in any case."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError("one of " + ", ".join(words))
-        return text.lower()
-
-    return parse
 
 
 def address(text: str) -> str:

@@ -9,9 +9,9 @@ import json
 import logging
 import threading
 
-from vm_agent.kinds import Secret
 from vm_agent.transport import exchange
 from vm_health.errors import TransientError
+from vm_health.settings_table import Secret
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 5.0

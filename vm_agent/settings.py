@@ -5,12 +5,9 @@ Parsing, the documentation and ``.env.example`` come from here. Reads nothing; `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from vm_agent import kinds, urls
 from vm_health.rules import Thresholds
+from vm_health.settings_table import Secret, Setting, choice, example_lines, number, whole
 
 PREFIX = "VM_AGENT_"
 CONFIG_NAME = "CONFIG"
@@ -18,62 +15,35 @@ DEFAULT_CONFIG_FILE = "/etc/vm-agent/agent.toml"
 _LIMITS = Thresholds()
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting. In the environment it is ``VM_AGENT_<NAME>``, in the file ``<name>`` in lower case.
-
-    ``absent`` is the value where it is not given and has no default; ``alias`` is a name of the environment
-    that others have coined and that is honoured too.
-    """
-
-    name: str
-    default: str
-    parse: Callable[[str], Any]
-    help: str
-    absent: Any = ""
-    secret: bool = False
-    alias: str = ""
-
-    @property
-    def variable(self) -> str:
-        """The name in the environment."""
-        return PREFIX + self.name
-
-    @property
-    def key(self) -> str:
-        """The name in the file, and the field of the configuration."""
-        return self.name.lower()
-
-
 LIMITS: tuple[Setting, ...] = (
     Setting(
         "DISK_WARNING_PERCENT",
         f"{_LIMITS.disk_warning_percent:g}",
-        kinds.number(0, 100),
+        number(0, 100),
         "A disk fuller than this is a WARNING.",
     ),
     Setting(
         "DISK_CRITICAL_PERCENT",
         f"{_LIMITS.disk_critical_percent:g}",
-        kinds.number(0, 100),
+        number(0, 100),
         "A disk fuller than this is CRITICAL.",
     ),
     Setting(
         "MEMORY_WARNING_PERCENT",
         f"{_LIMITS.memory_warning_percent:g}",
-        kinds.number(0, 100),
+        number(0, 100),
         "More memory in use than this is a WARNING.",
     ),
     Setting(
         "CRASH_LOOP_RESTARTS",
         str(_LIMITS.crash_loop_restarts),
-        kinds.whole(1, 10_000),
+        whole(1, 10_000),
         "More restarts of one unit than this within 15 minutes are a WARNING.",
     ),
     Setting(
         "HEARTBEAT_MAX_AGE_SECONDS",
         f"{_LIMITS.heartbeat_max_age_seconds:g}",
-        kinds.number(1, 10_000_000),
+        number(1, 10_000_000),
         "A heartbeat file older than this is a WARNING.",
     ),
 )
@@ -94,20 +64,16 @@ SETTINGS: tuple[Setting, ...] = (
         absent=(),
     ),
     Setting("DISK_MOUNTS", "/", kinds.paths, "Mount points whose usage is watched, separated by commas."),
-    Setting(
-        "SAMPLE_INTERVAL_SECONDS", "15", kinds.number(0.1, 3600), "How often the VM is looked at, in seconds."
-    ),
+    Setting("SAMPLE_INTERVAL_SECONDS", "15", number(0.1, 3600), "How often the VM is looked at, in seconds."),
     Setting(
         "REPORT_INTERVAL_SECONDS",
         "60",
-        kinds.number(0.1, 3600),
+        number(0.1, 3600),
         "How often a report is sent while nothing changes, in seconds; a change is sent at once.",
     ),
     *LIMITS,
     Setting("LISTEN_ADDRESS", "0.0.0.0", kinds.address, "Address that /health is served on."),  # noqa: S104 - the watchdog probes from outside
-    Setting(
-        "LISTEN_PORT", "8080", kinds.whole(0, 65_535), "Port that /health is served on; 0 takes a free one."
-    ),
+    Setting("LISTEN_PORT", "8080", whole(0, 65_535), "Port that /health is served on; 0 takes a free one."),
     Setting(
         "ENDPOINT",
         "",
@@ -126,7 +92,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "TELEMETRY_AUTH",
         "none",
-        kinds.choice("none", "entra"),
+        choice("none", "entra"),
         "none: the instrumentation key suffices. entra: a token of the VM's managed identity is sent too.",
     ),
     Setting("IMDS_URL", "http://169.254.169.254", urls.url, "Azure's metadata service: VM id and tokens."),
@@ -137,7 +103,7 @@ SETTINGS: tuple[Setting, ...] = (
         urls.url,
         "Called on every change, so that the watchdog looks at once; empty: not called.",
     ),
-    Setting("NUDGE_KEY", "", kinds.Secret, "Function key for NUDGE_URL.", absent=kinds.Secret(), secret=True),
+    Setting("NUDGE_KEY", "", Secret, "Function key for NUDGE_URL.", absent=Secret(), secret=True),
     Setting("STATE_DIR", "/var/lib/vm-agent", kinds.path, "Directory that the running agent may write to."),
     Setting(
         "ALLOW_LIST",
@@ -159,6 +125,4 @@ CONFIG_HELP = "File with the same settings in lower case (TOML). The environment
 def env_example() -> str:
     """Return the settings with their defaults as the agent's part of ``.env.example``."""
     lines = [f"# {CONFIG_HELP}", f"#{PREFIX}{CONFIG_NAME}={DEFAULT_CONFIG_FILE}"]
-    for setting in SETTINGS:
-        lines += ["", f"# {setting.help}", f"#{setting.variable}={setting.default}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *example_lines(SETTINGS, PREFIX)]) + "\n"

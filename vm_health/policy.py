@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from vm_health.backoff import BackoffPolicy, backoff_faults
 from vm_health.rules import Thresholds, threshold_faults
 
-
 MAX_SECONDS = 30 * 86_400
 
 

@@ -99,10 +99,16 @@ def _given(
     return table.get(setting.key)
 
 
-def unknown_names(names: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return a fault for every name that is not known, with the nearest known one."""
+def unknown_names(
+    names: Iterable[str], known: Iterable[str], where: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return a fault for every unknown name, with the nearest known one; ``where`` says where it stands."""
     known = sorted(known)
-    return [f"{name} is not a setting{_nearest(name, known)}" for name in sorted(names) if name not in known]
+    return [
+        f"{(where or {}).get(name, name)} is not a setting{_nearest(name, known)}"
+        for name in sorted(names)
+        if name not in known
+    ]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

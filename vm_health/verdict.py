@@ -80,6 +80,8 @@ def _from_probe(evidence: Evidence, policy: Policy, now: datetime) -> Observatio
     report = evidence.probe.report
     if report is None or report.age_seconds > policy.snapshot_max_age_seconds:
         return None
+    if any(finding.code is Cause.SAMPLE_STALE for finding in report.findings):
+        return None  # the agent serves its last sample and says itself that it is too old to judge by
     return Observation(report, now - timedelta(seconds=report.age_seconds), "endpoint")
 
 
@@ -141,7 +143,7 @@ def _judge_silence(evidence: Evidence, policy: Policy, now: datetime) -> Verdict
             missing = evidence.probe.detail or "no endpoint is known"
             reason = f"{age}, and no second witness: {missing}"
             return Verdict(Status.UNKNOWN, Cause.NO_SECOND_WITNESS, reason)
-    reason = f"{age}, and the endpoint serves a sample older than {policy.snapshot_max_age_seconds:g} s"
+    reason = f"{age}, and the endpoint serves a sample that is too old to judge by"
     return Verdict(Status.WARNING, Cause.SAMPLE_STALE, reason)
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.component.agent_site import Site, shown
-from vm_agent.settings import SETTINGS
+from vm_agent.settings import PREFIX, SETTINGS
 from vm_health.model import Cause, Status
 from vm_health.wire import decode_report
 
@@ -96,5 +96,5 @@ def test_colours_on_a_terminal_unless_they_are_not_wanted(
 def test_help_teaches_by_examples_and_lists_every_setting(site: Site) -> None:
     assert "vm-agent check --json | jq" in site.command("--help").stdout
     told = site.command("run", "--help").stdout
-    assert [setting.variable for setting in SETTINGS if setting.variable not in told] == []
+    assert [PREFIX + setting.name for setting in SETTINGS if PREFIX + setting.name not in told] == []
     assert site.command("version").stdout.startswith("vm-agent 0.")

@@ -123,7 +123,7 @@ class TestSystemdVm(VmContract):
         assert str(vm.outside("/var/run/systemd")).startswith("/proc/")
 
     async def test_ending_by_itself_shows_outside(self, vms: Vms) -> None:
-        """A VM that powers off, or whose guard is killed, is "stopped", and starts again without leftovers."""
+        """A VM that powers off, or whose guard is killed, is "stopped"; its next start leaves no trace."""
         vm = await vms.start()
         await vm.run_script("systemctl poweroff --force --force", {}, 10)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vm_agent.config import AgentConfig, load, load_remediation
-from vm_agent.settings import SETTINGS
+from vm_agent.settings import PREFIX, SETTINGS
 from vm_health.errors import ConfigError
 from vm_health.rules import Thresholds
 
@@ -142,7 +142,7 @@ def test_env_example_holds_every_setting_with_its_default_and_help() -> None:
     text = (ROOT / ".env.example").read_text()
     lines = [line.lstrip("#") for line in text.splitlines() if line.startswith(("#VM_AGENT_", "VM_AGENT_"))]
     told = dict(line.split("=", 1) for line in lines)
-    expected = {setting.variable: setting.default for setting in SETTINGS}
+    expected = {PREFIX + setting.name: setting.default for setting in SETTINGS}
     assert told == {**expected, "VM_AGENT_CONFIG": "/etc/vm-agent/agent.toml"}
     assert [setting.name for setting in SETTINGS if f"# {setting.help}\n" not in text] == []
     assert load({name: value for name, value in told.items() if name != "VM_AGENT_CONFIG"}) == given()
