@@ -1,6 +1,6 @@
 """Evidence to verdict: what one look at a VM says, before it is weighed against earlier looks.
 
-The table that this follows stands in docs/design.md. Two witnesses or none: a unit counts as down only
+The table that this follows stands in docs/architecture.md. Two witnesses or none: a unit counts as down only
 where ARM says that the VM runs and a fresh report says that the unit does not.
 """
 

@@ -14,6 +14,7 @@ from vm_health.settings_table import unknown_names
 
 DEFAULT_POLICY_FILE = Path(__file__).parent.parent / "watchdog.toml"
 
+MAX_NUMBER = 10**12
 _WHOLE = ("confirm_down", "confirm_up", "confirm_silent", "max_attempts")
 _SECONDS = ("snapshot_max_age_seconds", "stable_after_seconds", "verify_after_seconds")
 _PERCENT = ("disk_warning_percent", "disk_critical_percent", "memory_warning_percent")
@@ -101,4 +102,5 @@ def _number(
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell whether ``value`` is a number to count with: TOML also knows nan, inf and integers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER

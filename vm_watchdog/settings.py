@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from vm_health.errors import ConfigError
 from vm_health.policy import Policy
@@ -56,8 +56,8 @@ def web_url(text: str) -> str:
 
 def secret_url(text: str) -> Secret:
     """An http or https URL that may hold a token in any of its parts."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split(text)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an http:// or https:// URL")
     return Secret(text)
 
@@ -70,14 +70,26 @@ def network(text: str) -> IpNetwork:
         raise ValueError("IP networks in CIDR form such as 10.0.0.0/8, separated by commas") from None
 
 
+def policy_path(text: str) -> Path:
+    """A file's path; a relative one starts at the function app's own directory."""
+    return DEFAULT_POLICY_FILE.parent / text
+
+
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    parts = _split(text)
+    if parts is None or parts.query or parts.fragment or parts.username:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname)
+
+
+def _split(text: str) -> SplitResult | None:
+    """Split a URL, None where it is none: what ``urlsplit`` raises may repeat a secret."""
     try:
         parts = urlsplit(text)
         parts.port  # noqa: B018 - raises for a port that is none
     except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username)
-    return parts.scheme in schemes and bool(parts.hostname) and plain
+        return None
+    return parts
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -153,7 +165,12 @@ SETTINGS: tuple[Setting, ...] = (
         number(10, 86_400),
         "/api/live answers 503 when the last tick is older than this, in seconds.",
     ),
-    Setting("POLICY_FILE", str(DEFAULT_POLICY_FILE), Path, "The policy, a TOML file."),
+    Setting(
+        "POLICY_FILE",
+        DEFAULT_POLICY_FILE.name,
+        policy_path,
+        "The policy, a TOML file; a relative path starts at the function app's own directory.",
+    ),
     Setting(
         "ALERT_WEBHOOK_URL",
         "",
