@@ -5,7 +5,7 @@ PYTEST := $(PY) -m pytest
 PACKAGES := vm_health vm_alerts vm_agent vm_watchdog devcloud
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test unit component e2e check format bench clean
+.PHONY: help setup run demo test unit component e2e check format docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ check: setup ## style, types and layers
 format: setup ## let ruff format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: setup ## write the files that come from tables in the code (.env.example)
+	$(PY) docs/generate.py
 
 bench: setup ## measure the figures that the documents state
 	$(PY) -m benchmarks

@@ -32,7 +32,9 @@ def main() -> int:
             default="auto",
             help="systemd: a real systemd each (root on Linux); process: plain processes; auto: the best",
         )
-        command.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of the function app")
+        command.add_argument(
+            "--port", type=_port, default=DEFAULT_PORT, help="port of the function app; 0 takes a free one"
+        )
         command.add_argument(
             "--fast", type=_factor, default=1.0, help="divide every wait of the backoff by this (1 to 20)"
         )
@@ -91,6 +93,12 @@ def _factor(text: str) -> float:
     if not 1 <= value <= 20:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 20, was {text}")
     return value
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"must be a port from 0 to 65535, was {text}")
+    return int(text)
 
 
 def _progress(text: str) -> None:

@@ -50,7 +50,8 @@ class AppProcess:
         self._ended = False
 
     async def start(self, hosts: Sequence[str], port: int, timeout_seconds: float = 30) -> None:
-        """Start the host on every address of ``hosts`` and wait until it serves."""
+        """Start the host on every address of ``hosts`` and wait until it serves; again after its end, too."""
+        known, self._ended = len(self.records), False
         addresses = [option for host in hosts for option in ("--host", host)]
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "devcloud.functions_host", "--app", str(self._app)),
@@ -67,7 +68,7 @@ class AppProcess:
         self._reader = asyncio.create_task(self._read(self._process))
         try:
             started = await self.wait_for(
-                lambda record: record.message == "functions host started", timeout_seconds
+                lambda record: record.message == "functions host started", timeout_seconds, known
             )
         except TimeoutError:
             await self.stop()
@@ -108,9 +109,16 @@ class AppProcess:
         if self._reader is not None:
             await self._reader
 
+    async def kill(self) -> None:
+        """End it as a crash would: on the spot, whatever it is at."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        await self.stop()
+
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
-        with self._log_file.open("wb") as log:
+        with self._log_file.open("ab") as log:
             async for line in process.stdout:
                 log.write(line)
                 log.flush()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from devcloud.app_process import end_with_parent
 from devcloud.tls import Certificates
 
 ACCOUNT = "devstoreaccount1"
@@ -75,6 +76,7 @@ class Azurite:
                 stderr=asyncio.subprocess.STDOUT,
                 # Its own session: Ctrl-C at a terminal must not end it before those who still use it.
                 start_new_session=True,
+                preexec_fn=end_with_parent,
                 env={name: value for name, value in os.environ.items() if name != "AZURITE_ACCOUNTS"},
             )
         except OSError as problem:

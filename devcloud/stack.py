@@ -81,6 +81,7 @@ class Stack:
         self._progress = progress
         self._exit = AsyncExitStack()
         self._network: VmNetwork | None = None
+        self._hosts = ["127.0.0.1"]
 
     async def __aenter__(self) -> Stack:
         try:
@@ -125,9 +126,14 @@ class Stack:
             **self.options.settings,
         }
 
+    async def restart_app(self) -> None:
+        """Kill the function app as a crash would, and start it again on its port."""
+        await self.app.kill()
+        await self.app.start(self._hosts, self.app.port)
+
     async def _start(self) -> None:
         self.directory = self._make_directory()
-        hosts = ["127.0.0.1"]
+        hosts = self._hosts
         if self.kind == "systemd":
             network = BridgeNetwork()
             self._network = await network.start()
@@ -148,7 +154,9 @@ class Stack:
         )
         await self.azurite.start()
         self._exit.push_async_callback(self.azurite.stop)
-        port = self.options.port if _is_free(hosts, self.options.port) else _free_port(hosts)
+        port = self.options.port
+        if port == 0 or not _is_free(hosts, port):
+            port = _free_port(hosts)
         self._make_vms(hosts[-1], port)
         self._progress("function app")
         self._write_policy()
@@ -163,7 +171,8 @@ class Stack:
     def _make_directory(self) -> Path:
         parent = ROOT / ".devcloud"
         parent.mkdir(exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        _remove_leftovers(parent)
+        directory = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=parent))
         self._exit.callback(shutil.rmtree, directory, ignore_errors=True)
         return directory
 
@@ -217,6 +226,17 @@ def unit_of(vm_name: str) -> str:
 def crash_file_of(vm_name: str) -> str:
     """While this file exists in the VM, its worker ends as soon as it starts."""
     return f"/var/lib/{vm_name}/crash"
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Remove the directories of runs that were killed."""
+    for directory in parent.glob("run-[0-9]*-*"):
+        try:
+            os.kill(int(directory.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(directory, ignore_errors=True)
+        except PermissionError:  # another user's, and alive
+            continue
 
 
 def _is_free(hosts: list[str], port: int) -> bool:

@@ -30,7 +30,8 @@ class Story:
 
     def down(self, seconds: float, *units: str, age: float = 0.0) -> Decision:
         """The endpoint says that ``units`` are down."""
-        return self.look(seconds, evidence(probe=answers(a_report(down=units or ("web.service",), age=age))))
+        report = a_report(down=units or ("web.service",), age=age)
+        return self.look(seconds, evidence(probe=answers(report)))
 
     def up(self, seconds: float, *units: str, age: float = 0.0) -> Decision:
         """Endpoint and telemetry say that all is fine."""

@@ -79,6 +79,10 @@ class Fields:
             return default
         return value
 
+    def optional_flag(self, name: str) -> bool | None:
+        """Read a boolean, or None where it is null or absent."""
+        return None if self._value.get(name) is None else self.flag(name)
+
     def moment(self, name: str) -> datetime:
         """Read an ISO 8601 time with an offset, as aware UTC."""
         found = self.optional_moment(name)

@@ -138,7 +138,8 @@ def _repair(state: VmState, verdict: Verdict, vm_id: str, policy: Policy, now: d
         unit = repair.state
         if repair.attempt_now:
             token = f"{now:%Y%m%dT%H%M%S}-{vm_key(vm_id)[:8]}-{state.sequence + len(restarts)}"
-            detail = {"unit": name, "attempt": unit.attempts, "token": token, "evidence": verdict.reason}
+            evidence = f"Azure says that the VM is running; {verdict.reason}"  # the two witnesses
+            detail = {"unit": name, "attempt": unit.attempts, "token": token, "evidence": evidence}
             events.append(Event("restart" if policy.may_act else "would_restart", repair.reason, now, detail))
             if policy.may_act:
                 unit = replace(unit, command=token)

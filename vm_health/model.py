@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -46,9 +46,13 @@ class Cause(StrEnum):
     SERVICE_DOWN = "service_down"
     CRASH_LOOP = "crash_loop"
     DISK_USAGE = "disk_usage"
+    INODE_USAGE = "inode_usage"
     MEMORY_USAGE = "memory_usage"
     HEARTBEAT_MISSING = "heartbeat_missing"
     HEARTBEAT_STALE = "heartbeat_stale"
+    LOG_ERRORS = "log_errors"
+    GIT_OUT_OF_SYNC = "git_out_of_sync"
+    CLOCK_UNSYNCHRONIZED = "clock_unsynchronized"
     COLLECTOR_FAILED = "collector_failed"
     SAMPLE_STALE = "sample_stale"
     ENDPOINT_UNREACHABLE = "endpoint_unreachable"
@@ -75,6 +79,7 @@ class UnitSample:
     recent_restarts: int = 0
     main_pid: int = 0
     active_since: datetime | None = None
+    memory_bytes: int = 0
 
     @property
     def is_up(self) -> bool:
@@ -92,6 +97,7 @@ class DiskSample:
     total_bytes: int
     free_bytes: int
     used_percent: float
+    inodes_used_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,69 @@ class MemorySample:
     total_bytes: int
     available_bytes: int
     used_percent: float
+    swap_total_bytes: int = 0
+    swap_used_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSample:
+    """The machine as a whole. ``pressure`` maps ``cpu|memory|io`` and ``some|full`` (``"io.some"``) to the
+    share of the last minute, in percent, in which tasks waited for that resource (the kernel's PSI, avg60).
+
+    ``clock_synchronized`` is None where nothing on the machine tells.
+    """
+
+    cpu_percent: float | None = None
+    load1: float = 0.0
+    load5: float = 0.0
+    load15: float = 0.0
+    cores: int = 1
+    uptime_seconds: float = 0.0
+    pressure: Mapping[str, float] = field(default_factory=dict)
+    clock_synchronized: bool | None = None
+    reboot_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogSample:
+    """Errors that came into a unit's journal or a log file lately; ``last`` is the newest, cut."""
+
+    source: str
+    errors: int
+    last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GitSample:
+    """A deployed checkout, judged against its upstream as last fetched; ``problem`` says why it isn't."""
+
+    path: str
+    commit: str = ""
+    branch: str = ""
+    is_dirty: bool = False
+    behind: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledEvent:
+    """A maintenance that Azure announces through the metadata service; relayed, never approved."""
+
+    event_id: str
+    event_type: str
+    status: str
+    not_before: datetime | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSample:
+    """Where the agent's own remediation of a unit stands; the watchdog holds back while it is at it."""
+
+    unit: str
+    attempts: int
+    not_before: datetime | None = None
+    circuit_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +179,7 @@ class HeartbeatSample:
     path: str
     age_seconds: float | None
     problem: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +200,10 @@ class Sample:
     memory: MemorySample | None = None
     heartbeats: tuple[HeartbeatSample, ...] = ()
     failures: tuple[CollectorFailure, ...] = ()
+    system: SystemSample | None = None
+    logs: tuple[LogSample, ...] = ()
+    checkouts: tuple[GitSample, ...] = ()
+    scheduled_events: tuple[ScheduledEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +236,7 @@ class HealthReport:
     sample: Sample
     age_seconds: float = 0.0
     endpoint: str = ""
+    repairs: tuple[RepairSample, ...] = ()
 
 
 class PowerState(StrEnum):

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vm_health.model import Cause, DiskSample, Finding, HeartbeatSample, Sample, Status, UnitSample, worst
+from vm_health.model import (
+    Cause,
+    DiskSample,
+    Finding,
+    GitSample,
+    HeartbeatSample,
+    LogSample,
+    Sample,
+    Status,
+    UnitSample,
+    worst,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +28,7 @@ class Thresholds:
     memory_warning_percent: float = 90.0
     crash_loop_restarts: int = 5
     heartbeat_max_age_seconds: float = 300.0
+    log_errors: int = 0
 
 
 def threshold_faults(limits: Thresholds) -> list[str]:
@@ -37,6 +49,8 @@ def threshold_faults(limits: Thresholds) -> list[str]:
         )
     if limits.crash_loop_restarts < 1:
         faults.append(f"crash_loop_restarts must be 1 or more, is {limits.crash_loop_restarts}")
+    if limits.log_errors < 0:
+        faults.append(f"log_errors must be 0 or more, is {limits.log_errors}")
     if not limits.heartbeat_max_age_seconds > 0:  # also catches nan
         faults.append(f"heartbeat_max_age_seconds must be above 0, is {limits.heartbeat_max_age_seconds:g}")
     return faults
@@ -49,6 +63,9 @@ def evaluate(sample: Sample, limits: Thresholds) -> tuple[Finding, ...]:
         *(finding for disk in sample.disks for finding in _disk_findings(disk, limits)),
         *_memory_findings(sample, limits),
         *(finding for beat in sample.heartbeats for finding in _heartbeat_findings(beat, limits)),
+        *(finding for log in sample.logs for finding in _log_findings(log, limits)),
+        *(finding for checkout in sample.checkouts for finding in _checkout_findings(checkout)),
+        *_clock_findings(sample),
         *(
             Finding(Cause.COLLECTOR_FAILED, Status.WARNING, failure.collector, failure.message)
             for failure in sample.failures
@@ -82,13 +99,24 @@ def _unit_findings(unit: UnitSample, limits: Thresholds) -> Iterator[Finding]:
 
 
 def _disk_findings(disk: DiskSample, limits: Thresholds) -> Iterator[Finding]:
+    yield from _fill_findings(Cause.DISK_USAGE, "disk", disk.mount, disk.used_percent, limits)
+    if disk.inodes_used_percent is not None:
+        yield from _fill_findings(
+            Cause.INODE_USAGE, "inodes of", disk.mount, disk.inodes_used_percent, limits
+        )
+
+
+def _fill_findings(
+    code: Cause, what: str, mount: str, used_percent: float, limits: Thresholds
+) -> Iterator[Finding]:
     for limit, status in (
         (limits.disk_critical_percent, Status.CRITICAL),
         (limits.disk_warning_percent, Status.WARNING),
     ):
-        if disk.used_percent > limit:
-            text = f"disk {disk.mount} is {disk.used_percent:.1f} % full (limit {limit:g} %)"
-            yield Finding(Cause.DISK_USAGE, status, disk.mount, text, disk.used_percent, limit)
+        if used_percent > limit:
+            verb = "are" if what.startswith("inodes") else "is"
+            text = f"{what} {mount} {verb} {used_percent:.1f} % full (limit {limit:g} %)"
+            yield Finding(code, status, mount, text, used_percent, limit)
             return
 
 
@@ -107,3 +135,32 @@ def _heartbeat_findings(beat: HeartbeatSample, limits: Thresholds) -> Iterator[F
     elif beat.age_seconds > limit:
         text = f"heartbeat file {beat.path} is {beat.age_seconds:.0f} s old (limit {limit:g} s)"
         yield Finding(Cause.HEARTBEAT_STALE, Status.WARNING, beat.path, text, beat.age_seconds, limit)
+
+
+def _log_findings(log: LogSample, limits: Thresholds) -> Iterator[Finding]:
+    if log.errors > limits.log_errors:
+        noun = "error" if log.errors == 1 else "errors"
+        text = f"{log.errors} recent {noun} in the log of {log.source}"
+        if log.last:
+            text += f", the last: {log.last}"
+        yield Finding(
+            Cause.LOG_ERRORS, Status.WARNING, log.source, text, float(log.errors), float(limits.log_errors)
+        )
+
+
+def _checkout_findings(checkout: GitSample) -> Iterator[Finding]:
+    """A checkout whose state can't be told is a warning too: nobody knows then what is deployed."""
+    faults = [checkout.problem] if checkout.problem else []
+    if checkout.is_dirty:
+        faults.append("has local changes")
+    if checkout.behind:
+        faults.append(f"is {checkout.behind} commits behind its upstream")
+    if faults:
+        text = f"checkout {checkout.path} {' and '.join(faults)}"
+        yield Finding(Cause.GIT_OUT_OF_SYNC, Status.WARNING, checkout.path, text, float(checkout.behind), 0.0)
+
+
+def _clock_findings(sample: Sample) -> Iterator[Finding]:
+    if sample.system is not None and sample.system.clock_synchronized is False:
+        text = "the clock is not synchronized"
+        yield Finding(Cause.CLOCK_UNSYNCHRONIZED, Status.WARNING, "clock", text)

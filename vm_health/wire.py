@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from vm_health.errors import WireError
 from vm_health.fields import Fields, load_object
-from vm_health.model import (
-    Cause,
-    CollectorFailure,
-    DiskSample,
-    Finding,
-    HealthReport,
-    HeartbeatSample,
-    MemorySample,
-    Sample,
-    Status,
-    UnitSample,
-)
-from vm_health.names import is_unit_name, is_vm_id
+from vm_health.model import Cause, Finding, HealthReport, Status
+from vm_health.names import is_vm_id
+from vm_health.wire_sample import read_repairs, read_sample, repairs_to_list, sample_to_dict
 
 _CAUSES = frozenset(Cause)  # StrEnum members compare as their text; `in Cause` needs Python 3.12
 SCHEMA_VERSION = 1
@@ -36,7 +25,6 @@ REPORT_PROPERTIES = ("report", "report2", "report3", "report4", "report5", "repo
 
 def report_to_dict(report: HealthReport) -> dict[str, Any]:
     """Return ``report`` as JSON-ready values."""
-    sample = report.sample
     return {
         "schema": SCHEMA_VERSION,
         "vm_id": report.vm_id,
@@ -47,31 +35,9 @@ def report_to_dict(report: HealthReport) -> dict[str, Any]:
         "status": report.status.value,
         "age_seconds": round(report.age_seconds, 3),
         "endpoint": report.endpoint,
-        "taken_at": sample.taken_at.isoformat(),
         "findings": [_finding_to_dict(finding) for finding in report.findings],
-        "units": [_unit_to_dict(unit) for unit in sample.units],
-        "disks": [
-            {
-                "mount": disk.mount,
-                "total_bytes": disk.total_bytes,
-                "free_bytes": disk.free_bytes,
-                "used_percent": round(disk.used_percent, 2),
-            }
-            for disk in sample.disks
-        ],
-        "memory": sample.memory
-        and {
-            "total_bytes": sample.memory.total_bytes,
-            "available_bytes": sample.memory.available_bytes,
-            "used_percent": round(sample.memory.used_percent, 2),
-        },
-        "heartbeats": [
-            {"path": beat.path, "age_seconds": beat.age_seconds, "problem": beat.problem}
-            for beat in sample.heartbeats
-        ],
-        "failures": [
-            {"collector": failure.collector, "message": failure.message} for failure in sample.failures
-        ],
+        **sample_to_dict(report.sample),
+        **({"repairs": repairs_to_list(report.repairs)} if report.repairs else {}),
     }
 
 
@@ -113,29 +79,6 @@ def _read_report(value: Mapping[str, Any], faults: list[str]) -> HealthReport:
     vm_id = fields.text("vm_id").lower()
     if vm_id and not is_vm_id(vm_id):
         fields.fault("vm_id", "the ARM id of a virtual machine, or empty")
-    memory = fields.child("memory")
-    sample = Sample(
-        taken_at=fields.moment("taken_at"),
-        units=tuple(_read_unit(item) for item in fields.children("units")),
-        disks=tuple(
-            DiskSample(
-                item.text("mount"),
-                item.whole("total_bytes"),
-                item.whole("free_bytes"),
-                item.number("used_percent"),
-            )
-            for item in fields.children("disks")
-        ),
-        memory=None if memory is None else _read_memory(memory),
-        heartbeats=tuple(
-            HeartbeatSample(item.text("path"), item.optional_number("age_seconds"), item.text("problem", ""))
-            for item in fields.children("heartbeats")
-        ),
-        failures=tuple(
-            CollectorFailure(item.text("collector"), item.text("message"))
-            for item in fields.children("failures")
-        ),
-    )
     return HealthReport(
         vm_id=vm_id,
         host=fields.text("host"),
@@ -146,36 +89,15 @@ def _read_report(value: Mapping[str, Any], faults: list[str]) -> HealthReport:
         findings=tuple(
             finding for item in fields.children("findings") if (finding := _read_finding(item)) is not None
         ),
-        sample=sample,
+        sample=read_sample(fields),
         age_seconds=fields.number("age_seconds", 0.0),
         endpoint=fields.text("endpoint", ""),
+        repairs=read_repairs(fields),
     )
 
 
 def _read_status(fields: Fields) -> Status:
     return fields.choice("status", Status, ", ".join(Status)) or Status.UNKNOWN
-
-
-def _read_unit(item: Fields) -> UnitSample:
-    name = item.text("name")
-    if not is_unit_name(name):
-        item.fault("name", "a systemd unit name")
-    return UnitSample(
-        name=name,
-        load_state=item.text("load_state"),
-        active_state=item.text("active_state"),
-        sub_state=item.text("sub_state"),
-        service_type=item.text("service_type", "simple"),
-        result=item.text("result", "success"),
-        restarts=item.whole("restarts", 0),
-        recent_restarts=item.whole("recent_restarts", 0),
-        main_pid=item.whole("main_pid", 0),
-        active_since=item.optional_moment("active_since"),
-    )
-
-
-def _read_memory(item: Fields) -> MemorySample:
-    return MemorySample(item.whole("total_bytes"), item.whole("available_bytes"), item.number("used_percent"))
 
 
 def _read_finding(item: Fields) -> Finding | None:
@@ -201,22 +123,3 @@ def _finding_to_dict(finding: Finding) -> dict[str, Any]:
         "value": finding.value,
         "limit": finding.limit,
     }
-
-
-def _unit_to_dict(unit: UnitSample) -> dict[str, Any]:
-    return {
-        "name": unit.name,
-        "load_state": unit.load_state,
-        "active_state": unit.active_state,
-        "sub_state": unit.sub_state,
-        "service_type": unit.service_type,
-        "result": unit.result,
-        "restarts": unit.restarts,
-        "recent_restarts": unit.recent_restarts,
-        "main_pid": unit.main_pid,
-        "active_since": _iso(unit.active_since),
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -73,8 +73,8 @@ async def look_at(
     state, etag = (VmState(), None) if stored is None else (stored.state, stored.etag)
     before = state
     state, results = await _take_results(ports, target, state, now)
-    evidence = await _gather(ports, target, state, telemetry)
     policy = replace(policy, may_act=policy.may_act and target.may_act)
+    evidence = await _gather(ports, target, state, telemetry, policy)
     decision = step(state, evidence, policy, now)
     events = (*results, *decision.events)
     try:
@@ -130,7 +130,9 @@ async def read_telemetry(ports: Ports) -> FleetTelemetry:
         return FleetTelemetry(available=False)
 
 
-async def _gather(ports: Ports, target: Target, state: VmState, telemetry: FleetTelemetry | None) -> Evidence:
+async def _gather(
+    ports: Ports, target: Target, state: VmState, telemetry: FleetTelemetry | None, policy: Policy
+) -> Evidence:
     snapshot = None if telemetry is None else telemetry.snapshots.get(target.vm_id)
     reported = state.endpoint if snapshot is None else snapshot.report.endpoint
     endpoint = target.tags.get(TAG_ENDPOINT) or reported
@@ -139,7 +141,8 @@ async def _gather(ports: Ports, target: Target, state: VmState, telemetry: Fleet
         probe = await ports.prober.probe(target.vm_id, endpoint)
     if telemetry is None:
         # Log Analytics allows 200 queries in 30 s: a fleet in trouble must not spend them on VMs that answer.
-        settled = probe.report is not None and state.cause not in _TELEMETRY_CAUSES
+        fresh = probe.report is not None and probe.report.age_seconds <= policy.snapshot_max_age_seconds
+        settled = fresh and state.cause not in _TELEMETRY_CAUSES
         telemetry = FleetTelemetry(available=False) if settled else await read_telemetry(ports)
         snapshot = telemetry.snapshots.get(target.vm_id)
     return Evidence(target.vm_id, target.power, snapshot, telemetry.available, probe)
@@ -155,6 +158,10 @@ async def _act(
 ) -> None:
     # History first: should anything below fail, it still tells what was decided and why.
     await ports.store.append_events(target.vm_id, events)
+    # Restarts next: the attempts are counted since the save, and no queue or lost race may swallow them.
+    # Alerts can wait for the next look, for they stay in the outbox.
+    outcomes = [await _restart(ports, target, restart, now) for restart in decision.restarts]
+    await ports.store.append_events(target.vm_id, outcomes, offset=len(events))
     if decision.look_again is not None:
         delay = max(0.0, (decision.look_again.at - now).total_seconds())
         await ports.queue.send_recheck(target.vm_id, delay)
@@ -162,8 +169,6 @@ async def _act(
         for notice in decision.state.outbox:
             await ports.queue.send_alert(notice)
         await ports.store.save(target.vm_id, replace(decision.state, outbox=()), etag)
-    outcomes = [await _restart(ports, target, restart, now) for restart in decision.restarts]
-    await ports.store.append_events(target.vm_id, outcomes, offset=len(events))
 
 
 async def _restart(ports: Ports, target: Target, restart: RestartUnit, now: datetime) -> Event:

@@ -17,6 +17,7 @@ DEFAULT_POLICY_FILE = Path(__file__).parent.parent / "watchdog.toml"
 MAX_NUMBER = 10**12
 _WHOLE = ("confirm_down", "confirm_up", "confirm_silent", "max_attempts")
 _SECONDS = ("snapshot_max_age_seconds", "stable_after_seconds", "verify_after_seconds")
+_COUNTS = ("crash_loop_restarts", "log_errors")
 _PERCENT = ("disk_warning_percent", "disk_critical_percent", "memory_warning_percent")
 
 
@@ -66,13 +67,12 @@ def _thresholds(table: dict[str, Any], faults: list[str]) -> Thresholds:
     if not isinstance(limits, dict):
         faults.append("defaults.thresholds must be a table")
         return Thresholds()
-    wanted = (*_PERCENT, "crash_loop_restarts", "heartbeat_max_age_seconds")
+    wanted = (*_PERCENT, *_COUNTS, "heartbeat_max_age_seconds")
     faults += unknown_names(
         (f"defaults.thresholds.{key}" for key in limits), [f"defaults.thresholds.{key}" for key in wanted]
     )
     values = {
-        name: _number(limits, name, faults, "defaults.thresholds.", whole=name == "crash_loop_restarts")
-        for name in wanted
+        name: _number(limits, name, faults, "defaults.thresholds.", whole=name in _COUNTS) for name in wanted
     }
     return replace(Thresholds(), **{name: value for name, value in values.items() if value is not None})
 
@@ -102,5 +102,5 @@ def _number(
 
 
 def _is_number(value: object) -> bool:
-    """Tell whether ``value`` is a number to count with: TOML also knows nan, inf and integers of any length."""
+    """Tell whether ``value`` can be counted with: TOML also knows nan, inf and integers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER

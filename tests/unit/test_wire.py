@@ -40,9 +40,9 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 counts = st.integers(0, 2**53)
 percents = st.integers(0, 10_000).map(lambda hundredths: hundredths / 100)
 moments = st.datetimes(
-    datetime(2000, 1, 2),
-    datetime(2100, 1, 1),
-    timezones=st.just(UTC),  # noqa: DTZ001 - hypothesis wants them so
+    datetime(2000, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone
+    datetime(2100, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 unit_names = st.from_regex(r"[A-Za-z0-9:_.@][A-Za-z0-9:_.@-]{0,30}\.(service|socket|timer)", fullmatch=True)

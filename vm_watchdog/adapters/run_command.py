@@ -36,6 +36,9 @@ SCRIPT = (
     'exec vm-agent remediate --unit "$UNIT" --token "$TOKEN"',
 )
 _FINISHED = frozenset({"Failed", "Succeeded", "TimedOut", "Canceled"})
+# The SDK would sleep for as long as ``Retry-After`` says, inside the tick and with every other VM waiting. The
+# backoff is where attempts are repeated.
+_ONCE = {"polling": False, "retry_total": 0}
 
 
 class AzureRunCommand:
@@ -94,7 +97,7 @@ class AzureRunCommand:
                     "timeoutInSeconds": TIMEOUT_SECONDS,
                 },
             },
-            polling=False,
+            **_ONCE,
         )
 
     async def _start_action(self, target: Target, restart: RestartUnit, why: str) -> StartOutcome:
@@ -108,7 +111,7 @@ class AzureRunCommand:
                     "script": list(SCRIPT),
                     "parameters": _parameters(restart),
                 },
-                polling=False,
+                **_ONCE,
             )
         except HttpResponseError as error:
             return _refusal(error, "action")

@@ -32,7 +32,7 @@ EVENT_TABLE = "events"
 _META = "meta"  # sorts after the partitions "0"…"f", so that no shard's range holds it
 _PARTITIONS = 16
 _LAST_MICROSECOND = 10**17
-_MAX_DETAIL_CHARS = 16_000
+_MAX_TEXT_CHARS = 16_000  # a column holds 32 Ki UTF-16 units, and a character may take two
 
 
 class TableStateStore:
@@ -99,9 +99,9 @@ class TableStateStore:
                         "RowKey": _row_key(event.at, index),
                         "VmId": vm_id,
                         "Kind": event.kind,
-                        "Reason": event.reason,
+                        "Reason": event.reason[:_MAX_TEXT_CHARS],
                         "At": event.at,
-                        "Detail": json.dumps(dict(event.detail), default=str)[:_MAX_DETAIL_CHARS],
+                        "Detail": _detail(event),
                     }
                 )
 
@@ -133,7 +133,7 @@ class TableStateStore:
                     "FinishedAt": record.finished_at,
                     "Targets": record.targets,
                     "Statuses": json.dumps(dict(record.statuses)),
-                    "Troubles": json.dumps(record.troubles[:50])[:_MAX_DETAIL_CHARS],
+                    "Troubles": _troubles(record),
                 }
             )
 
@@ -168,6 +168,20 @@ def _stored(row: Any) -> Stored | None:
         problem = str(error)[:500]
         log.warning("unreadable state: no action on this VM", extra={"vm": row["VmId"], "problem": problem})
         return None
+
+
+def _detail(event: Event) -> str:
+    """Return an event's detail as JSON that fits its column, replaced by its beginning where it does not."""
+    text = json.dumps(dict(event.detail), default=str)
+    return text if len(text) <= _MAX_TEXT_CHARS else json.dumps({"cut": text[:1_000]})
+
+
+def _troubles(record: TickRecord) -> str:
+    """Return as many troubles as fit their column, as JSON that can be read again: ``live`` depends on it."""
+    kept = [trouble[:300] for trouble in record.troubles[:50]]
+    while len(text := json.dumps(kept)) > _MAX_TEXT_CHARS:
+        kept.pop()
+    return text
 
 
 def _row_key(moment: datetime, index: int) -> str:

@@ -1,0 +1,1 @@
+"""Agent, function app and local Azure together, looked at from outside."""
