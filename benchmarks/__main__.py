@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = given.names or [name for name in MEASUREMENTS if name not in ON_REQUEST]
     about = machine()
     figures = [figure for name in names for figure in measurement(name)(Options(given.repeat))]
-    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items()), end="\n\n")
+    print(", ".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
     print(table(figures))
     if given.json is not None:
         found = {"machine": about, "figures": [figure.to_dict() for figure in figures]}

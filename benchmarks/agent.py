@@ -143,9 +143,7 @@ def _memory(pid: int) -> Memory:
     sizes, alone, path = Counter[str](), 0, ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         name, colon, rest = line.partition(":")
-        if (
-            not colon or " " in name
-        ):  # a mapping's head: addresses, mode, offset, device, inode, mostly a path
+        if not colon or " " in name:  # a mapping's head: addresses, mode, offset, device, inode, path
             path = [*line.split(maxsplit=5), ""][5]
         elif rest.endswith(" kB"):
             size = int(rest.split()[0])

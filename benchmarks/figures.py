@@ -63,14 +63,14 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What the figures were measured on, and how busy it was."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cores": os.cpu_count(),
-        "memory_gib": round(pages / 1024**3, 1),
+        "GiB of memory": round(pages / 1024**3, 1),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
-        "other_pythons": other_pythons(),
+        "load": round(os.getloadavg()[0], 1),  # what else ran when the measurements began
     }
 
 

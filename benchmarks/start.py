@@ -72,7 +72,7 @@ def _clone() -> Iterator[Path]:
 
 
 def _moments(command: Sequence[str], directory: Path, lines: Sequence[str]) -> tuple[float, ...]:
-    """Run ``command`` until it has written each of ``lines``, then Ctrl-C it; returns the seconds to each."""
+    """Run ``command`` until it has written all of ``lines``, then Ctrl-C it; returns the seconds to each."""
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     started = time.monotonic()
     process = subprocess.Popen(
@@ -86,18 +86,24 @@ def _moments(command: Sequence[str], directory: Path, lines: Sequence[str]) -> t
         start_new_session=True,
     )
     try:
-        return tuple(_wait_for(process, line) - started for line in lines)
+        found = _first_lines(process, lines)
+        return tuple(found[line] - started for line in lines)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=_STOP_SECONDS)
 
 
-def _wait_for(process: subprocess.Popen[str], wanted: str) -> float:
+def _first_lines(process: subprocess.Popen[str], wanted: Sequence[str]) -> dict[str, float]:
+    """When each of ``wanted`` was first written; one line may be more than one of them."""
     assert process.stdout is not None
-    said = []
-    while line := process.stdout.readline():
+    said: list[str] = []
+    found: dict[str, float] = {}
+    while len(found) < len(wanted):
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"it ended without saying all of {wanted}; it said:\n{''.join(said[-20:])}")
         said.append(line)
-        if wanted in line:
-            return time.monotonic()
-    raise RuntimeError(f"it ended without saying {wanted!r}; it said:\n{''.join(said[-20:])}")
+        now = time.monotonic()
+        found |= {text: now for text in wanted if text in line and text not in found}
+    return found

@@ -20,7 +20,7 @@ def test_measures_the_import_and_says_on_what(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "import", "--repeat", "2", "--json", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in (0, 1), done.stderr  # whether the goal is met depends on the machine
-    assert done.stdout.startswith("cores ")
+    assert done.stdout.startswith("cores: ")
     found = json.loads(file.read_text())
     for figure in found["figures"]:
         assert f"\n{figure['figure']} " in done.stdout
