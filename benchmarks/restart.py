@@ -86,7 +86,11 @@ async def _all_healthy(stack: Stack) -> None:
     def healthy(record: Record) -> bool:
         return record.message == "tick" and record.extra["statuses"] == {"HEALTHY": len(stack.vms)}
 
-    await stack.app.wait_for(healthy, _PATIENCE_SECONDS)
+    try:
+        await stack.app.wait_for(healthy, _PATIENCE_SECONDS)
+    except TimeoutError:
+        said = "\n".join(f"{record.message} {record.extra}" for record in stack.app.records[-10:])
+        raise RuntimeError(f"the VMs did not become healthy; the function app said:\n{said}") from None
 
 
 def _is_decision(record: Record, vm: str, event: str) -> bool:
