@@ -210,6 +210,11 @@ def _forget_enabled_units(units: Path) -> None:
     units.mkdir(parents=True, exist_ok=True)
     for name in _MASKED.split():
         (units / name).symlink_to("/dev/null")
+    # Nor the host's init scripts: whatever is installed there would be started, or fail, in every box.
+    generators = units.parent / "system-generators"
+    generators.mkdir(exist_ok=True)
+    (generators / "systemd-sysv-generator").unlink(missing_ok=True)
+    (generators / "systemd-sysv-generator").symlink_to("/dev/null")
     (units / ".devcloud").touch()
 
 

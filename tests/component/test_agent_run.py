@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 
 from tests.component.agent_site import VM_ID, Playback, Reply, Site, shown, until
 from vm_health.model import Cause, Status
@@ -43,45 +42,6 @@ def test_other_paths_and_methods(site: Site) -> None:
     assert agent.ask("/nope")[0] == 404
     status, headers, _ = agent.ask("/health", "POST")
     assert (status, headers["allow"]) == (405, "GET, HEAD")
-
-
-MALFORMED = [
-    (b"GET /health HTTP/1.1\r\nX: " + b"x" * 9000, b"431"),
-    (b"G" * 9000, b"431"),
-    (b"nonsense\r\n\r\n", b"400"),
-    (b"GET /health HTTP/9.9\r\n\r\n", b"505"),
-    (b"GET / HTTP/1.1\r\n" + b"".join(b"H%d: 1\r\n" % number for number in range(150)) + b"\r\n", b"431"),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
-]
-
-
-def test_what_is_no_proper_request_is_refused_and_hurts_nobody(site: Site) -> None:
-    agent = site.run_agent()
-    with socket.create_connection(("127.0.0.1", agent.port), timeout=5) as idle:
-        idle.sendall(b"GET /hea")  # never finished: must not keep others waiting
-        for sent, status in MALFORMED:
-            with socket.create_connection(("127.0.0.1", agent.port), timeout=5) as connection:
-                connection.sendall(sent)
-                answer = connection.recv(4096)
-            assert (answer.split()[1], b"Server: vm-agent" in answer) == (status, True)
-        assert agent.ask("/")[0] == 200
-
-
-def test_more_connections_than_places_are_closed_and_places_come_back(site: Site) -> None:
-    agent = site.run_agent()
-    idle = [socket.create_connection(("127.0.0.1", agent.port), timeout=5) for _ in range(16)]
-    extra = socket.create_connection(("127.0.0.1", agent.port), timeout=5)
-    assert extra.recv(1) == b""
-    for connection in [*idle, extra]:
-        connection.close()
-
-    def served() -> bool:
-        try:
-            return agent.ask("/")[0] == 200
-        except OSError:
-            return False
-
-    until(served)
 
 
 def test_a_stuck_systemd_neither_blocks_the_endpoint_nor_the_end(site: Site) -> None:
