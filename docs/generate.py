@@ -19,8 +19,8 @@ _WATCHDOG = """\
 _AGENT = """\
 
 # ---- the agent, on every VM ----
-# Settings of the agent on a VM, in /etc/vm-agent/agent.env or in the environment. All may be left out: then it
-# watches disks and memory, serves http://0.0.0.0:8080/health and reports to nobody.
+# Settings of the agent on a VM, in /etc/vm-agent/agent.env or in the environment. All may be left out: then
+# it watches disks and memory, serves http://0.0.0.0:8080/health and reports to nobody.
 """
 
 

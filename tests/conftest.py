@@ -8,7 +8,14 @@ import hypothesis
 import pytest
 
 # Few examples and no fixed seed: every run is short, and many runs see much.
-hypothesis.settings.register_profile("short", max_examples=60, deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "short",
+    max_examples=25,
+    deadline=None,
+    print_blob=True,
+    # Without explaining, which takes a minute on a large example.
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 

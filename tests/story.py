@@ -52,7 +52,7 @@ class Story:
         return self.look(seconds, evidence(power))
 
     def follow(self, seconds: float, until: float, *units: str, tick_seconds: float = 60.0) -> None:
-        """Keep ``units`` down and look as the watchdog does: every tick, and whenever a look was asked for."""
+        """Keep ``units`` down, looking every tick and whenever a look was asked for."""
         asked: set[float] = set()
         while seconds <= until:
             decision = self.down(seconds, *units)

@@ -27,14 +27,17 @@ from vm_health.verdict import Verdict, judge
 
 AGENT_UNIT = "vm-agent.service"
 _REPAIRABLE = frozenset({Cause.SERVICE_DOWN, Cause.VM_SILENT})
+_NOT_RUNNING = frozenset({Status.STOPPED, Status.MAINTENANCE})
 MAX_REASON_CHARS = 2_000
 
 
 def step(state: VmState, evidence: Evidence, policy: Policy, now: datetime) -> Decision:
     """Weigh one look at a VM against what is remembered of it and return what to do."""
     state, evidence = _learn_route(state, evidence)
-    verdict = judge(evidence, policy, now)
+    verdict = judge(_without_old_news(state, evidence), policy, now)
     settled = _settle(state, verdict, policy, now)
+    if settled.status is not state.status and settled.status in _NOT_RUNNING:
+        settled = replace(settled, off_at=now)
     events = []
     if (settled.status, settled.cause) != (state.status, state.cause) or state.since is None:
         change = f"{state.status} -> {settled.status}: {verdict.reason}"
@@ -62,6 +65,18 @@ def step(state: VmState, evidence: Evidence, policy: Policy, now: datetime) -> D
         look_again=None if look_at is None or keeps_look else LookAgain(look_at),
         events=(*events, *repaired.events),
     )
+
+
+def _without_old_news(state: VmState, evidence: Evidence) -> Evidence:
+    """Leave out telemetry from before the VM was off: what was down then is no news of this boot."""
+    snapshot = evidence.snapshot
+    if (
+        snapshot is None
+        or state.off_at is None
+        or min(snapshot.taken_at, snapshot.received_at) > state.off_at
+    ):
+        return evidence
+    return replace(evidence, snapshot=None)
 
 
 def _learn_route(state: VmState, evidence: Evidence) -> tuple[VmState, Evidence]:
@@ -103,7 +118,7 @@ def _settle(state: VmState, verdict: Verdict, policy: Policy, now: datetime) -> 
 def _looks_needed(state: VmState, verdict: Verdict, policy: Policy) -> int:
     if verdict.self_reported:  # the first backoff step is the confirmation
         return 1
-    if verdict.status in (Status.STOPPED, Status.MAINTENANCE):  # ARM's own word, not an inference
+    if verdict.status in _NOT_RUNNING:  # ARM's own word, not an inference
         return 1
     if verdict.cause is Cause.VM_SILENT:
         return policy.confirm_silent
@@ -168,7 +183,7 @@ def _repairs(
     state: VmState, verdict: Verdict, vm_id: str, policy: Policy, now: datetime
 ) -> list[tuple[str, Repair | None]]:
     """Pair every unit that matters now with what to do about it; None means: forget it."""
-    if verdict.status in (Status.STOPPED, Status.MAINTENANCE):
+    if verdict.status in _NOT_RUNNING:
         # Whatever was planned is off: after the VM's return the wait starts over.
         return [
             (name, Repair(replace(unit, not_before=None, up_since=None), "the VM does not run"))

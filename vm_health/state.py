@@ -71,6 +71,7 @@ class VmState:
 
     ``endpoint`` is the last one that the VM reported, for the day on which it reports nothing any more;
     ``was_reached`` tells that a probe has ever had an answer, so that a missing route is not a dead VM.
+    ``off_at`` is when the VM last turned out not to run: telemetry from before says nothing of it now.
     """
 
     status: Status = Status.UNKNOWN
@@ -87,6 +88,7 @@ class VmState:
     next_look_at: datetime | None = None
     endpoint: str = ""
     was_reached: bool = False
+    off_at: datetime | None = None
     outbox: tuple[Notice, ...] = ()
 
 

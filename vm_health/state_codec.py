@@ -56,6 +56,7 @@ def decode_state(text: str) -> VmState:
         next_look_at=fields.optional_moment("next_look_at"),
         endpoint=fields.text("endpoint", ""),
         was_reached=fields.flag("was_reached"),
+        off_at=fields.optional_moment("off_at"),
         outbox=tuple(_read_notice(item) for item in fields.children("outbox")),
     )
     if faults:
@@ -80,6 +81,7 @@ def _state_to_dict(state: VmState) -> dict[str, Any]:
         "next_look_at": state.next_look_at,
         "endpoint": state.endpoint,
         "was_reached": state.was_reached,
+        "off_at": state.off_at,
         "outbox": [asdict(notice) for notice in state.outbox],
     }
 

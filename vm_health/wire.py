@@ -18,6 +18,7 @@ from vm_health.wire_sample import read_repairs, read_sample, repairs_to_list, sa
 
 _CAUSES = frozenset(Cause)  # StrEnum members compare as their text; `in Cause` needs Python 3.12
 SCHEMA_VERSION = 1
+MAX_MESSAGE_CHARS = 4_096  # a finding quotes up to three texts of the sample, each as long as a text may be
 MAX_REPORT_CHARS = 48_000  # six properties of 8,192: Application Insights cuts a property there
 PROPERTY_CHARS = 8_192
 REPORT_PROPERTIES = ("report", "report2", "report3", "report4", "report5", "report6")
@@ -108,7 +109,7 @@ def _read_finding(item: Fields) -> Finding | None:
         code=Cause(code),
         status=_read_status(item),
         subject=item.text("subject"),
-        message=item.text("message"),
+        message=item.text("message", max_chars=MAX_MESSAGE_CHARS),
         value=item.optional_number("value"),
         limit=item.optional_number("limit"),
     )

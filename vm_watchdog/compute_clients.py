@@ -29,6 +29,7 @@ class ComputeClients:
                 base_url=self._arm_endpoint,
                 credential_scopes=[f"{self._audience}/.default"],
                 retry_total=2,
+                retry_status=0,  # waiting for a 429's Retry-After would hold up the tick
                 connection_timeout=10,
                 read_timeout=30,
             )

@@ -15,7 +15,7 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from devcloud.azurite import Azurite
 from tests.builders import VM_ID, a_notice
-from tests.component.devcloud_fixtures import Site
+from tests.component.devcloud_site import Site
 from tests.fakes import FakeQueue
 from vm_health.errors import TransientError
 from vm_health.state_codec import decode_notice

@@ -14,7 +14,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 
 from devcloud.azurite import Azurite
 from tests.builders import NOW, a_notice, a_vm_id, an_incident, at
-from tests.component.devcloud_fixtures import Site
+from tests.component.devcloud_site import Site
 from tests.fakes import FakeStore
 from vm_health.errors import ConflictError, NotFoundError, PermanentError
 from vm_health.model import Status

@@ -98,7 +98,7 @@ def loop() -> UnitFile:
     return worker_unit(LOOP, HEARTBEAT + "2", CRASH_FILE, restart="always", restart_seconds=0.05)
 
 
-async def eventually(look: Callable[[], Awaitable[bool]], what: str, timeout_seconds: float = 10) -> None:
+async def eventually(look: Callable[[], Awaitable[bool]], what: str, timeout_seconds: float = 30) -> None:
     """Look until it holds; for states that nobody announces."""
     deadline = time.monotonic() + timeout_seconds
     while not await look():
@@ -106,7 +106,7 @@ async def eventually(look: Callable[[], Awaitable[bool]], what: str, timeout_sec
         await asyncio.sleep(0.02)
 
 
-async def gone(pid: int, timeout_seconds: float = 5) -> None:
+async def gone(pid: int, timeout_seconds: float = 20) -> None:
     """Wait until the process ``pid`` has ended; the kernel tells."""
     try:
         descriptor = os.pidfd_open(pid)

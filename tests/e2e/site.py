@@ -1,4 +1,4 @@
-"""A running stack as the tests see it: records, alerts, tables, pages, VMs. Waits for what happens, never by time.
+"""A running stack as the tests see it: records, alerts, tables, pages, VMs. Waits for what happens.
 
 Nothing here reaches into the product: it reads what an operator could read, and breaks what could break.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class Site:
     async def record(
         self, message: str, wanted: Callable[[Row], bool] = lambda _: True, start: int | None = None
     ) -> Record:
-        """The first record ``message`` since ``begin`` (or position ``start``) whose fields are ``wanted``."""
+        """The first record ``message`` since ``begin`` (or from ``start`` on) whose fields are ``wanted``."""
 
         def fits(record: Record) -> bool:
             return record.message == message and wanted(record.extra)
@@ -113,12 +114,13 @@ class Site:
         return row
 
     async def healthy(self) -> None:
-        """Wait until every VM is healthy and no backoff is remembered."""
+        """Wait until every VM is healthy, no backoff is remembered and all alerts have arrived."""
         for name in self.stack.vms:
             await self.until(
                 name,
                 lambda row: row["status"] == "HEALTHY" and not row["units"] and row["incident"] is None,
             )
+        await eventually(lambda: not self._open_incidents(), "every incident was told to be resolved")
 
     async def history(self, vm: str, *kinds: str) -> list[Row]:
         """The VM's events, oldest first, details decoded; of all kinds where none is named."""
@@ -132,9 +134,30 @@ class Site:
             {**row, "Detail": json.loads(row["Detail"])} for row in found if not kinds or row["Kind"] in kinds
         ]
 
+    def _open_incidents(self) -> set[str]:
+        told = self.stack.sink.accepted()
+        resolved = {alert.body["incident_id"] for alert in told if alert.body["kind"] == "resolved"}
+        return {alert.body["incident_id"] for alert in told} - resolved
+
     def _story(self) -> str:
         lines = [f"{record.time[11:23]} {record.message} {record.extra}" for record in self.records[-20:]]
         return "\n".join(["the last records:", *lines])
+
+
+@contextmanager
+def changed_file(vm: Machine, path: str, text: str) -> Iterator[None]:
+    """Have ``text`` in a file of a VM for as long as the block runs; its old text, or no file, afterwards."""
+    place = vm.outside(path)
+    before = place.read_text() if place.exists() else None
+    mode = place.stat().st_mode & 0o777 if before is not None else 0o644
+    vm.write_file(path, text, mode)
+    try:
+        yield
+    finally:
+        if before is None:
+            vm.remove_file(path)
+        else:
+            vm.write_file(path, before, mode)
 
 
 async def eventually(holds: Callable[[], Awaitable[bool] | bool], what: str) -> None:

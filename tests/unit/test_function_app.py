@@ -12,6 +12,7 @@ import pytest
 
 from vm_health.version import VERSION
 from vm_watchdog.adapters import storage_queue
+from vm_watchdog.adapters.run_command import SCRIPT
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
@@ -107,3 +108,12 @@ def test_the_projects_version_is_the_codes() -> None:
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "vm_health.version.VERSION"}
     assert VERSION.count(".") == 2
+
+
+def test_run_commands_script_is_a_constant_that_holds_no_name() -> None:
+    """Names reach it as environment variables, in quotes."""
+    text = "\n".join(SCRIPT)
+    assert '"$UNIT"' in text
+    assert '"$TOKEN"' in text
+    assert text.count("$UNIT") == text.count("$TOKEN") == 1
+    assert "eval" not in text

@@ -74,6 +74,14 @@ class Played:
     before: VmState
     decision: Decision
 
+    @property
+    def heard(self) -> Evidence:
+        """The evidence without telemetry from before the VM was last off: it tells nothing of this boot."""
+        off_at, snapshot = self.decision.state.off_at, self.found.snapshot
+        if snapshot is None or off_at is None or snapshot.taken_at > off_at:
+            return self.found
+        return replace(self.found, snapshot=None)
+
 
 def play(story: list[Look], policy: Policy) -> list[Played]:
     """Run a story; what the outbox holds counts as sent after each look."""
@@ -98,7 +106,7 @@ def check_no_restart_on_one_witness_or_on_old_news(played: list[Played], policy:
     for look in played:
         for restart in look.decision.restarts:
             assert look.found.power is PowerState.RUNNING
-            seen = judge(look.found, policy, look.now).observation
+            seen = judge(look.heard, policy, look.now).observation
             if restart.unit == AGENT_UNIT:
                 assert seen is None
                 assert look.before.was_reached
@@ -151,7 +159,7 @@ def check_an_incident_ends_only_on_evidence(played: list[Played], policy: Policy
         ended = look.before.incident is not None and look.decision.state.incident is None
         assert ended == (NoticeKind.RESOLVED in [notice.kind for notice in look.decision.state.outbox])
         if ended:
-            verdict = judge(look.found, policy, look.now)
+            verdict = judge(look.heard, policy, look.now)
             assert verdict.status in (Status.HEALTHY, Status.STOPPED)
 
 
@@ -165,12 +173,12 @@ def check_looks_asked_for_lie_ahead_and_are_asked_for_once(played: list[Played],
             asked.append(again.at)
 
 
-def check_no_planned_attempt_is_slept_through(played: list[Played], policy: Policy) -> None:
+def check_no_planned_attempt_is_slept_through(played: list[Played], _policy: Policy) -> None:
     for look in played:
-        verdict, state = judge(look.found, policy, look.now), look.decision.state
-        if verdict.cause is not Cause.SERVICE_DOWN:
+        state = look.decision.state
+        if state.cause is not Cause.SERVICE_DOWN or state.soft_status is not None:
             continue
-        for name in verdict.subjects:
+        for name in state.subjects:
             planned = state.units[name].not_before
             if planned is not None and planned > look.now:
                 assert state.next_look_at is not None
@@ -198,7 +206,7 @@ CHECKS: tuple[Callable[[list[Played], Policy], None], ...] = (
 
 
 @given(stories, st.sampled_from(POLICIES))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_promises(story: list[Look], policy: Policy) -> None:
     """Playing a story costs most of the time, so that every promise is held against the same ones."""
     played = play(story, policy)
@@ -207,7 +215,6 @@ def test_promises(story: list[Look], policy: Policy) -> None:
 
 
 @given(stories)
-@settings(max_examples=15)
 def test_observing_restarts_nothing(story: list[Look]) -> None:
     for look in play(story, Policy(may_act=False)):
         assert look.decision.restarts == ()
@@ -217,11 +224,11 @@ def test_observing_restarts_nothing(story: list[Look]) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_stories_do_restart_resolve_and_give_up(policy: Policy) -> None:
     """What no story ever reaches, no property can refute: one long story per policy reaches it all."""
-    down = Look(5.0, PowerState.RUNNING, frozenset(UNITS), "answers", 0.0, None, True)
+    down = Look(10.0, PowerState.RUNNING, frozenset(UNITS), "answers", 0.0, None, True)
     up = replace(down, down=frozenset())
     dead = replace(down, probe="dead")
     off = replace(down, power=PowerState.STOPPED)
-    story = [up, *[down] * 300, up, up, *[down] * 3, off, *[up] * 200, *[dead] * 10]
+    story = [up, *[down] * 95, up, up, *[down] * 3, off, *[up] * 65, *[dead] * 6]
     played = play(story, policy)
     for check in CHECKS:
         check(played, policy)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.builders import a_sample, a_unit
-from vm_health.model import Cause, CollectorFailure, Finding, HeartbeatSample, Sample, Status, UnitSample
+from vm_health.model import (
+    Cause,
+    CollectorFailure,
+    DiskSample,
+    Finding,
+    GitSample,
+    HeartbeatSample,
+    LogSample,
+    Sample,
+    Status,
+    SystemSample,
+    UnitSample,
+)
 from vm_health.rules import Thresholds, evaluate, overall, threshold_faults
 
 LIMITS = Thresholds()
@@ -58,6 +71,58 @@ def test_limits_at_under_and_over(what: dict[str, Any], expected: list[tuple[Cau
 )
 def test_crash_loop_is_more_than_five_restarts(restarts: int, expected: list[tuple[Cause, Status]]) -> None:
     assert found(a_sample(units=[a_unit(recent_restarts=restarts)])) == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        (None, []),
+        (80.0, []),
+        (80.01, [(Cause.INODE_USAGE, Status.WARNING)]),
+        (90.0, [(Cause.INODE_USAGE, Status.WARNING)]),
+        (90.01, [(Cause.INODE_USAGE, Status.CRITICAL)]),
+    ],
+)
+def test_inodes_have_the_limits_of_disks(used: float | None, expected: list[tuple[Cause, Status]]) -> None:
+    sample = replace(a_sample(), disks=(DiskSample("/", 1, 1, 10.0, used),))
+    assert found(sample) == expected
+
+
+@pytest.mark.parametrize(
+    ("errors", "limit", "warns"), [(0, 0, False), (1, 0, True), (3, 3, False), (4, 3, True)]
+)
+def test_recent_errors_in_a_log(errors: int, limit: int, warns: bool) -> None:
+    sample = replace(a_sample(), logs=(LogSample("web.service", errors, "boom"),))
+    findings = evaluate(sample, Thresholds(log_errors=limit))
+    assert [(finding.code, finding.status) for finding in findings] == [
+        (Cause.LOG_ERRORS, Status.WARNING)
+    ] * warns
+    assert all(finding.message.endswith("in the log of web.service, the last: boom") for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("checkout", "text"),
+    [
+        (GitSample("/srv/app", "abc", "main"), None),
+        (GitSample("/srv/app", is_dirty=True), "checkout /srv/app has local changes"),
+        (GitSample("/srv/app", behind=3), "checkout /srv/app is 3 commits behind its upstream"),
+        (
+            GitSample("/srv/app", is_dirty=True, behind=3),
+            "checkout /srv/app has local changes and is 3 commits behind its upstream",
+        ),
+        (GitSample("/srv/app", problem="is no repository"), "checkout /srv/app is no repository"),
+    ],
+)
+def test_checkouts(checkout: GitSample, text: str | None) -> None:
+    findings = evaluate(replace(a_sample(), checkouts=(checkout,)), LIMITS)
+    assert [finding.message for finding in findings] == ([] if text is None else [text])
+    assert all(finding.code is Cause.GIT_OUT_OF_SYNC for finding in findings)
+
+
+@pytest.mark.parametrize(("synchronized", "warns"), [(True, False), (None, False), (False, True)])
+def test_the_clock(synchronized: bool | None, warns: bool) -> None:
+    sample = replace(a_sample(), system=SystemSample(clock_synchronized=synchronized))
+    assert found(sample) == [(Cause.CLOCK_UNSYNCHRONIZED, Status.WARNING)] * warns
 
 
 def test_every_limit_is_a_setting() -> None:
@@ -172,6 +237,7 @@ def test_default_thresholds_are_usable() -> None:
         (Thresholds(memory_warning_percent=float("nan")), ["memory_warning_percent"]),
         (Thresholds(disk_warning_percent=95), ["disk_warning_percent"]),
         (Thresholds(crash_loop_restarts=0), ["crash_loop_restarts"]),
+        (Thresholds(log_errors=-1), ["log_errors"]),
         (Thresholds(heartbeat_max_age_seconds=0), ["heartbeat_max_age_seconds"]),
         (Thresholds(heartbeat_max_age_seconds=float("nan")), ["heartbeat_max_age_seconds"]),
         (

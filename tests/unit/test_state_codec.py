@@ -69,6 +69,7 @@ def states(draw: st.DrawFn) -> VmState:
         next_look_at=draw(st.none() | moments),
         endpoint=draw(texts),
         was_reached=draw(st.booleans()),
+        off_at=draw(st.none() | moments),
         outbox=draw(st.lists(notices, max_size=2).map(tuple)),
     )
 

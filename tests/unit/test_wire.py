@@ -5,27 +5,34 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.builders import VM_ID, a_report, a_unit
+from tests.builders import VM_ID, a_report, a_sample, a_unit
 from vm_health.errors import WireError
 from vm_health.model import (
     Cause,
     CollectorFailure,
     DiskSample,
     Finding,
+    GitSample,
     HealthReport,
     HeartbeatSample,
+    LogSample,
     MemorySample,
+    RepairSample,
     Sample,
+    ScheduledEvent,
     Status,
+    SystemSample,
     UnitSample,
 )
+from vm_health.rules import Thresholds, evaluate
 from vm_health.wire import (
     MAX_REPORT_CHARS,
     PROPERTY_CHARS,
@@ -35,6 +42,14 @@ from vm_health.wire import (
     report_properties,
     report_to_dict,
 )
+from vm_health.wire_sample import PRESSURES
+
+T = TypeVar("T")
+
+
+def a_few(items: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    return st.lists(items, max_size=3).map(tuple)
+
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 counts = st.integers(0, 2**53)
@@ -47,16 +62,50 @@ moments = st.datetimes(
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 unit_names = st.from_regex(r"[A-Za-z0-9:_.@][A-Za-z0-9:_.@-]{0,30}\.(service|socket|timer)", fullmatch=True)
 units = st.builds(
-    UnitSample, unit_names, texts, texts, texts, texts, texts, counts, counts, counts, st.none() | moments
+    UnitSample,
+    name=unit_names,
+    load_state=texts,
+    active_state=texts,
+    sub_state=texts,
+    service_type=texts,
+    result=texts,
+    restarts=counts,
+    recent_restarts=counts,
+    main_pid=counts,
+    active_since=st.none() | moments,
+    memory_bytes=counts,
+)
+
+
+def in_the_agents_order(pressure: dict[str, float]) -> dict[str, float]:
+    return {name: pressure[name] for name in PRESSURES if name in pressure}
+
+
+loads = st.floats(0, 1_000)
+systems = st.builds(
+    SystemSample,
+    cpu_percent=st.none() | percents,
+    load1=loads,
+    load5=loads,
+    load15=loads,
+    cores=counts,
+    uptime_seconds=loads,
+    pressure=st.dictionaries(st.sampled_from(PRESSURES), percents).map(in_the_agents_order),
+    clock_synchronized=st.none() | st.booleans(),
+    reboot_required=st.booleans(),
 )
 samples = st.builds(
     Sample,
     taken_at=moments,
-    units=st.lists(units, max_size=4).map(tuple),
-    disks=st.lists(st.builds(DiskSample, texts, counts, counts, percents), max_size=3).map(tuple),
-    memory=st.none() | st.builds(MemorySample, counts, counts, percents),
-    heartbeats=st.lists(st.builds(HeartbeatSample, texts, st.none() | numbers, texts), max_size=3).map(tuple),
-    failures=st.lists(st.builds(CollectorFailure, texts, texts), max_size=3).map(tuple),
+    units=a_few(units),
+    disks=a_few(st.builds(DiskSample, texts, counts, counts, percents, st.none() | percents)),
+    memory=st.none() | st.builds(MemorySample, counts, counts, percents, counts, percents),
+    heartbeats=a_few(st.builds(HeartbeatSample, texts, st.none() | numbers, texts, texts)),
+    failures=a_few(st.builds(CollectorFailure, texts, texts)),
+    system=st.none() | systems,
+    logs=a_few(st.builds(LogSample, texts, counts, texts)),
+    checkouts=a_few(st.builds(GitSample, texts, texts, texts, st.booleans(), counts, texts)),
+    scheduled_events=a_few(st.builds(ScheduledEvent, texts, texts, texts, st.none() | moments, texts)),
 )
 findings = st.builds(
     Finding,
@@ -75,10 +124,11 @@ reports = st.builds(
     boot_id=texts,
     sequence=counts,
     status=st.sampled_from(Status),
-    findings=st.lists(findings, max_size=4).map(tuple),
+    findings=a_few(findings),
     sample=samples,
     age_seconds=st.integers(0, 10**9).map(lambda millis: millis / 1_000),
     endpoint=texts,
+    repairs=a_few(st.builds(RepairSample, unit_names, counts, st.none() | moments, st.booleans())),
 )
 
 
@@ -227,6 +277,21 @@ def test_ids_are_folded_and_times_become_utc() -> None:
     report = decode_report(changed(vm_id=VM_ID.upper(), taken_at=local.isoformat()))
     assert report.vm_id == VM_ID
     assert report.sample.taken_at.isoformat() == "2026-11-24T12:00:00+00:00"
+
+
+def test_the_longest_texts_an_agent_may_send_make_no_finding_that_is_refused() -> None:
+    """Findings quote what was seen: a text that is just allowed in the sample is longer in the message."""
+    longest = "x" * 1_024
+    sample = replace(
+        a_sample(failures=[CollectorFailure(longest, longest)]),
+        heartbeats=(HeartbeatSample(longest, None, longest),),
+        logs=(LogSample(longest, 3, longest),),
+        checkouts=(GitSample(longest, problem=longest),),
+        disks=(DiskSample(longest, 1, 0, 99.0),),
+    )
+    report = replace(a_report(), sample=sample, findings=evaluate(sample, Thresholds()))
+    assert len(report.findings) == 5
+    assert decode_report(encode_report(report)) == report
 
 
 def a_large_report(unit_count: int) -> HealthReport:

@@ -43,7 +43,7 @@ class ChannelSender:
                     allow_redirects=False,
                 ) as response:
                     check_answer(channel.name, response.status, response.headers.get("Retry-After"))
-            except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
                 # The exception's own text may hold the URL, and the URL may be the secret.
                 raise TransientError(f"channel {channel.name}: {type(error).__name__}") from None
 

@@ -4,7 +4,9 @@ only allowed networks, no redirects, bounded body and time."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_BODY_BYTES = 4 * MAX_REPORT_CHARS  # UTF-8 needs up to four bytes a character
+_HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?!0x[0-9a-f]*\.?$)[0-9-]*[a-z_][a-z0-9_-]{0,62}\.?")
 _REPORT_STATUSES = {200: ProbeOutcome.OK, 503: ProbeOutcome.UNHEALTHY}
 
 
@@ -65,7 +68,10 @@ class HttpProber:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            pass  # a name: the resolver holds its addresses against the networks
+            # A name: the resolver holds its addresses against the networks. aiohttp asks it for nothing that
+            # looks like an address once normalised (full-width digits, "127.1"), so that only names may pass.
+            if not _HOST_NAME.fullmatch(host):
+                return "", "endpoint must have a host name or an IP address"
         else:
             if not is_allowed(address, self._networks):
                 return "", f"endpoint {address} is outside WATCHDOG_PROBE_NETWORKS"
@@ -115,7 +121,7 @@ class _GuardedResolver(AbstractResolver):
             if is_allowed(ipaddress.ip_address(str(where[0]).partition("%")[0]), self._networks)
         ]
         if not allowed:
-            raise OSError(f"no address of {host} is inside WATCHDOG_PROBE_NETWORKS")
+            raise OSError(errno.EACCES, f"no address of {host} is inside WATCHDOG_PROBE_NETWORKS")
         return allowed
 
     async def close(self) -> None:

@@ -40,8 +40,10 @@ class LogAnalyticsTelemetry:
         """
         try:
             with translated("the fleet query"):
+                # No retry of refusals: the SDK would sleep for as long as ``Retry-After`` says, and the whole
+                # tick with it. The next tick asks again.
                 answer: Any = await self._client.query_workspace(
-                    self._workspace_id, self._query, timespan=self._window, server_timeout=30
+                    self._workspace_id, self._query, timespan=self._window, server_timeout=30, retry_status=0
                 )
         except JSONDecodeError:
             # The SDK lets a 204 out as this: a workspace without any data yet. That is an answer.

@@ -36,8 +36,8 @@ SCRIPT = (
     'exec vm-agent remediate --unit "$UNIT" --token "$TOKEN"',
 )
 _FINISHED = frozenset({"Failed", "Succeeded", "TimedOut", "Canceled"})
-# The SDK would sleep for as long as ``Retry-After`` says, inside the tick and with every other VM waiting. The
-# backoff is where attempts are repeated.
+# The SDK would sleep for as long as ``Retry-After`` says, inside the tick and with every other VM waiting.
+# The backoff is where attempts are repeated.
 _ONCE = {"polling": False, "retry_total": 0}
 
 

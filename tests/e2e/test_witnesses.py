@@ -1,0 +1,108 @@
+"""A witness is missing, late or switched off: what the watchdog concludes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from devcloud.faults import Fault
+from devcloud.vms.machine import AGENT_UNIT
+from tests.e2e.site import Site, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# After a boot there is a time in which the newest report of a VM is one from before.
+SLOW_AGENT_FILE = f"/etc/systemd/system/{AGENT_UNIT}.d/slow.conf"
+SLOW_AGENT = """\
+[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'sleep 2; exec /opt/vm-agent/bin/vm-agent run'
+"""
+EVENTS = """
+SELECT json_extract_string(Properties, '$.vm_id'), epoch(TimeGenerated), epoch(_TimeReceived)
+FROM AppEvents WHERE Name = 'vm.health'
+"""
+
+
+async def test_an_agent_that_ends_is_a_warning_first_and_restarted_when_silent(site: Site) -> None:
+    """Fresh telemetry outvotes a dead endpoint; when that is old too, both are missing, and only then."""
+    vm, unit = site.vm("web-1")
+    commands, old_pid = len(site.commands("web-1")), await vm.main_pid(unit)
+    await vm.systemctl("stop", AGENT_UNIT)
+    await vm.kill_unit(unit)  # nobody in the VM is left to say so
+    row = await site.until("web-1", lambda row: bool(row["status"] == "WARNING"))
+    assert row["cause"] == "endpoint_unreachable"
+    assert "telemetry is fine" in row["reason"]
+    assert len(site.commands("web-1")) == commands
+
+    silent = await site.decision("web-1", "transition: WARNING -> CRITICAL")
+    assert "telemetry is" in silent
+    assert "the endpoint is unreachable" in silent
+    await site.record("restart_sent", lambda extra: extra["vm"] == "web-1" and extra["unit"] == AGENT_UNIT)
+    await site.record("restart_sent", lambda extra: extra["vm"] == "web-1" and extra["unit"] == unit)
+    await site.healthy()
+    assert await vm.main_pid(unit) not in (0, old_pid)
+    assert len(site.commands("web-1")) == commands + 2
+
+
+async def test_a_vm_that_was_switched_off_is_left_alone(site: Site) -> None:
+    """Deallocated in a backoff: no restart, the incident ends; after the start no old news counts."""
+    vm, unit = site.vm("jobs-1")
+    commands = len(site.commands("jobs-1"))
+    vm.write_file(SLOW_AGENT_FILE, SLOW_AGENT)
+    await vm.kill_unit(unit)
+    await site.decision("jobs-1", "backoff: ")
+    await vm.stop()
+    await site.decision("jobs-1", "transition: CRITICAL -> STOPPED")
+    resolved = await site.alert("jobs-1", "resolved")
+    assert "the VM is deallocated" in resolved["reason"]
+    assert (await site.look("jobs-1"))["incident"] is None
+
+    await vm.start()
+    vm.remove_file(SLOW_AGENT_FILE)
+    await vm.systemctl("daemon-reload")
+    await site.healthy()
+    assert len(site.commands("jobs-1")) == commands
+    assert [alert.body["kind"] for alert in site.alerts] == ["fired", "resolved"]
+
+
+async def test_without_log_queries_the_endpoint_decides(site: Site) -> None:
+    """Throttled, timed out, partial: no VM changes for it, and a worker that dies then is still restarted."""
+    vm, unit = site.vm("api-1")
+    commands = len(site.commands())
+    for fault in (
+        Fault("logs", "query", status=429, headers={"Retry-After": "1"}, times=0),
+        Fault("logs", "query", status=504, times=0),
+        Fault("logs", "query", mode="partial", times=0),
+    ):
+        site.stack.cloud.faults.clear()
+        site.stack.cloud.faults.add(fault)
+        start = len(site.stack.app.records)
+        await site.record("tick", lambda extra: bool(extra["troubles"]), start)
+    ticks = [record.extra for record in site.records if record.message == "tick"]
+    assert {tuple(tick["statuses"].items()) for tick in ticks} == {(("HEALTHY", 3),)}
+    assert (len(site.commands()), site.alerts) == (commands, [])
+
+    await vm.kill_unit(unit)
+    await site.decision("api-1", "transition: CRITICAL -> HEALTHY")
+    assert len(site.commands()) == commands + 1
+
+
+async def test_an_outage_of_ingestion_costs_no_alert_and_no_snapshot(site: Site) -> None:
+    """Reports wait on the VMs and arrive with the time at which they were taken."""
+    calls, vms = site.stack.cloud.calls, len(site.stack.vms)
+    began, tried = time.time(), len(calls.matching("ingestion", "track"))
+    site.stack.cloud.faults.add(Fault("ingestion", "track", status=503, times=0))
+    refused = await calls.wait_for("ingestion", "track", count=tried + vms, timeout_seconds=20)
+    site.stack.cloud.faults.clear()
+    assert {call.status for call in refused[tried:]} == {503}
+
+    def late() -> set[str]:
+        """The VMs with a report from the outage that arrived seconds later."""
+        _, rows = site.stack.cloud.tables.run(EVENTS)
+        return {vm_id for vm_id, taken, received in rows if taken > began and received - taken > 3}
+
+    await eventually(lambda: len(late()) == vms, "late reports of every VM")
+    assert site.alerts == []
+    assert [record.extra for record in site.records if record.message == "decision"] == []
