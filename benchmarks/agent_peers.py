@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from benchmarks.figures import Figure
+from benchmarks.options import Options
 from benchmarks.peer_programs import Peers
 from benchmarks.process_cost import Memory, cpu_ms, memory
 from devcloud.tls import Certificates, make_certificates
@@ -175,6 +177,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agent = rows[0]
     met = agent.memory.pss <= GOAL_PSS_MB and agent.cpu_ms_per_minute <= GOAL_CPU_MS
     return 0 if met and all(max(seconds) <= GOAL_KNOWN_SECONDS for seconds in known.values()) else 1
+
+
+def measure(options: Options) -> list[Figure]:
+    """The same for ``python -m benchmarks peers``; ``repeat`` is how often a service is killed."""
+    with tempfile.TemporaryDirectory() as directory:
+        rows, missing, others, known = asyncio.run(_measure(Path(directory), 10.0, options.repeat_or(10)))
+    figures = []
+    for row in rows:
+        goals = (GOAL_PSS_MB, GOAL_CPU_MS) if row is rows[0] else (None, None)
+        note = f"RSS {row.memory.rss:.1f}, private {row.memory.private:.1f}"
+        figures.append(Figure(f"{row.name}: memory PSS", "MB", (row.memory.pss,), goals[0], note))
+        figures.append(Figure(f"{row.name}: CPU a minute", "ms", (row.cpu_ms_per_minute,), goals[1]))
+    figures += [
+        Figure(f"kill -9 -> {what}", "s", tuple(seconds), GOAL_KNOWN_SECONDS)
+        for what, seconds in known.items()
+    ]
+    options.progress(f"peers: {others} more Pythons ran; not installed: {', '.join(missing) or 'none'}")
+    return figures
 
 
 async def _measure(

@@ -94,9 +94,7 @@ class Agent:
     def advertised(self) -> str:
         """Return the URL under which the endpoint is told to the watchdog."""
         endpoint = self._endpoint
-        return advertised(
-            self._config.endpoint, endpoint.scheme, self._config.listen_address, endpoint.port
-        )
+        return advertised(self._config.endpoint, endpoint.scheme, self._config.listen_address, endpoint.port)
 
     def start(self, on_broken: Callable[[], None]) -> None:
         """Start every thread but the sampler's; ``on_broken`` is called where the endpoint can't go on."""
