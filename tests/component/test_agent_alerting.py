@@ -193,45 +193,45 @@ def test_a_warning_whose_number_moves_writes_nothing(bench: Bench, tmp_path: Pat
     assert (tmp_path / "state" / "alerts.json").stat().st_mtime_ns == before
 
 
-def settings(site: Site, server: Playback) -> dict[str, str]:
+def settings(place: Site, server: Playback) -> dict[str, str]:
     return {
         "VM_AGENT_UNITS": "web",
         "VM_AGENT_UNIT_SOURCE": "systemctl",
         "VM_AGENT_JOURNAL": "off",
-        "VM_AGENT_STATE_DIR": str(site.directory / "state"),
+        "VM_AGENT_STATE_DIR": str(place.directory / "state"),
         "VM_AGENT_ALERT_WEBHOOK_URL": f"{server.url}/hook/s3cret",
     }
 
 
-def test_check_alert_remembers_between_looks(site: Site, server: Playback) -> None:
-    given = settings(site, server)
-    site.systemd_says(shown("failed/failed", 0))
+def test_check_alert_remembers_between_looks(place: Site, server: Playback) -> None:
+    given = settings(place, server)
+    place.systemd_says(shown("failed/failed", 0))
     for _ in range(2):
-        done = site.command("check", "--alert", **given)
+        done = place.command("check", "--alert", **given)
         assert (done.returncode, "s3cret" in done.stderr) == (2, False)
-    site.systemd_says(shown())
+    place.systemd_says(shown())
     for _ in range(2):
-        assert site.command("check", "--alert", **given).returncode == 0
+        assert place.command("check", "--alert", **given).returncode == 0
     kinds = [json.loads(request.body)["kind"] for request in server.requests]
     assert kinds == ["fired", "resolved"]
 
 
-def test_the_running_agent_sends_alerts_without_telling_the_secret(site: Site, server: Playback) -> None:
+def test_the_running_agent_sends_alerts_without_telling_the_secret(place: Site, server: Playback) -> None:
     server.replies = [Reply(500, headers={"Retry-After": "0"})]
-    agent = site.run_agent(**settings(site, server), VM_AGENT_ALERT="on")
-    site.systemd_says(shown("failed/failed", 0))
+    agent = place.run_agent(**settings(place, server), VM_AGENT_ALERT="on")
+    place.systemd_says(shown("failed/failed", 0))
     until(lambda: "alert waits" in agent.log())
     agent.terminate()
-    again = site.run_agent(**settings(site, server), VM_AGENT_ALERT="on")
+    again = place.run_agent(**settings(place, server), VM_AGENT_ALERT="on")
     until(lambda: "alert sent" in again.log())
     assert len({json.loads(request.body)["key"] for request in server.requests}) == 1
     assert "s3cret" not in agent.log() + again.log()
 
 
-def test_alerts_without_a_channel_are_a_fault_of_the_settings(site: Site) -> None:
-    done = site.command("check", "--alert")
+def test_alerts_without_a_channel_are_a_fault_of_the_settings(place: Site) -> None:
+    done = place.command("check", "--alert")
     assert done.returncode == 3
     assert "VM_AGENT_ALERT_WEBHOOK_URL must be set for alerts" in done.stderr
-    done = site.command("check", VM_AGENT_ALERT_WEBHOOK_URL="http://example.com/s3cret")
+    done = place.command("check", VM_AGENT_ALERT_WEBHOOK_URL="http://example.com/s3cret")
     assert "VM_AGENT_ALERT_WEBHOOK_URL must be an https URL" in done.stderr
     assert "s3cret" not in done.stderr

@@ -18,68 +18,68 @@ pytest_plugins = ["tests.component.agent_fixtures"]
 BASE = {"VM_AGENT_UNITS": "web", "VM_AGENT_UNIT_SOURCE": "systemctl", "VM_AGENT_JOURNAL": "off"}
 
 
-def listening(site: Site, **settings: str) -> dict[str, str]:
+def listening(place: Site, **settings: str) -> dict[str, str]:
     """Start the agent; returns the settings with which it is found."""
-    agent = site.run_agent(**BASE, VM_AGENT_STATE_DIR=str(site.directory / "state"), **settings)
+    agent = place.run_agent(**BASE, VM_AGENT_STATE_DIR=str(place.directory / "state"), **settings)
     scheme = "https" if "VM_AGENT_TLS_CERT_FILE" in settings else "http"
     port = agent.log().split(f"health={scheme}://127.0.0.1:")[1].split("/")[0]
     found = {"VM_AGENT_LISTEN_ADDRESS": "127.0.0.1", "VM_AGENT_LISTEN_PORT": port, **settings}
-    until(lambda: site.command("status", **found).returncode != 3)
+    until(lambda: place.command("status", **found).returncode != 3)
     return found
 
 
-def test_status_says_what_only_the_running_agent_knows(site: Site, server: Playback) -> None:
+def test_status_says_what_only_the_running_agent_knows(place: Site, server: Playback) -> None:
     server.default = lambda request: Reply(503)
     given = listening(
-        site,
+        place,
         VM_AGENT_APPLICATIONINSIGHTS_CONNECTION_STRING=server.connection_string,
         VM_AGENT_TOKEN="a-token-that-is-long-enough",
         VM_AGENT_RESTART="on",
     )
-    done = site.command("status", **given)
+    done = place.command("status", **given)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("HEALTHY")
     assert "  sampled   0 s ago" in done.stdout
-    until(lambda: "0 sent, 1 waiting, 0 dropped" in site.command("status", **given).stdout)
-    site.systemd_says(shown("failed/failed", 0))
-    until(lambda: site.command("status", **given).returncode == 2)
-    text = site.command("status", **given).stdout
+    until(lambda: "0 sent, 1 waiting, 0 dropped" in place.command("status", **given).stdout)
+    place.systemd_says(shown("failed/failed", 0))
+    until(lambda: place.command("status", **given).returncode == 2)
+    text = place.command("status", **given).stdout
     assert "\x1b" not in text
     assert "not restarted by the agent" in text  # there is no allow-list
-    done = site.command("status", "--json", **given)
+    done = place.command("status", "--json", **given)
     assert decode_report(done.stdout).findings[0].subject == "web.service"
-    assert "telemetry" not in site.command("status", **{**given, "VM_AGENT_TOKEN": ""}).stdout
+    assert "telemetry" not in place.command("status", **{**given, "VM_AGENT_TOKEN": ""}).stdout
 
 
-def test_status_over_tls_trusts_the_agents_own_certificate_alone(site: Site, tmp_path: Path) -> None:
+def test_status_over_tls_trusts_the_agents_own_certificate_alone(place: Site, tmp_path: Path) -> None:
     ours = make_certificates(tmp_path / "ours", ["vm1.example.net"])
     others = make_certificates(tmp_path / "others", ["vm1.example.net"])
     given = listening(
-        site, VM_AGENT_TLS_CERT_FILE=str(ours.cert_file), VM_AGENT_TLS_KEY_FILE=str(ours.key_file)
+        place, VM_AGENT_TLS_CERT_FILE=str(ours.cert_file), VM_AGENT_TLS_KEY_FILE=str(ours.key_file)
     )
-    assert site.command("status", **given).returncode == 0
-    done = site.command("status", **{**given, "VM_AGENT_TLS_CERT_FILE": str(others.cert_file)})
+    assert place.command("status", **given).returncode == 0
+    done = place.command("status", **{**given, "VM_AGENT_TLS_CERT_FILE": str(others.cert_file)})
     assert done.returncode == 3
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
 
-def test_status_without_an_agent_says_where_to_look(site: Site, server: Playback) -> None:
-    done = site.command("status", VM_AGENT_LISTEN_PORT="1")
+def test_status_without_an_agent_says_where_to_look(place: Site, server: Playback) -> None:
+    done = place.command("status", VM_AGENT_LISTEN_PORT="1")
     assert (done.returncode, done.stdout) == (3, "")
     assert "no answer from http://127.0.0.1:1" in done.stderr
     assert "systemctl status vm-agent" in done.stderr
     port = server.url.rpartition(":")[2]
-    done = site.command("status", VM_AGENT_LISTEN_PORT=port)
+    done = place.command("status", VM_AGENT_LISTEN_PORT=port)
     assert done.returncode == 3
     assert "answers 200, but not as the agent does" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_colours_are_for_terminals(site: Site) -> None:
+def test_colours_are_for_terminals(place: Site) -> None:
     def on_a_terminal(**more: str) -> bytes:
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "vm_agent", "check"]
-        environment = {**site.environment(BASE), "TERM": "xterm", **more}
+        environment = {**place.environment(BASE), "TERM": "xterm", **more}
         environment.pop("" if more else "NO_COLOR", None)
         subprocess.run(
             command, env=environment, stdout=theirs, stderr=theirs, check=False, timeout=30, cwd=ROOT
@@ -91,21 +91,21 @@ def test_colours_are_for_terminals(site: Site) -> None:
 
     assert b"\x1b[32mHEALTHY" in on_a_terminal()
     assert b"\x1b" not in on_a_terminal(NO_COLOR="1")
-    assert "\x1b" not in site.command("check", **BASE).stdout
+    assert "\x1b" not in place.command("check", **BASE).stdout
 
 
-def test_a_log_file_beside_the_journal(site: Site) -> None:
-    file = site.directory / "logs" / "vm_health.log"
-    agent = site.run_agent(**BASE, VM_AGENT_LOG_FILE=str(file))
+def test_a_log_file_beside_the_journal(place: Site) -> None:
+    file = place.directory / "logs" / "vm_health.log"
+    agent = place.run_agent(**BASE, VM_AGENT_LOG_FILE=str(file))
     until(lambda: "status=HEALTHY" in agent.log())
     assert " INFO status status=HEALTHY" in file.read_text()
-    (site.directory / "file").write_text("")
-    agent = site.run_agent(**BASE, VM_AGENT_LOG_FILE=str(site.directory / "file" / "log"))
+    (place.directory / "file").write_text("")
+    agent = place.run_agent(**BASE, VM_AGENT_LOG_FILE=str(place.directory / "file" / "log"))
     assert "log file cannot be written" in agent.log()
 
 
-def test_the_journal_gets_levels(site: Site) -> None:
-    environment = site.environment({**BASE, "VM_AGENT_LISTEN_PORT": "0", "JOURNAL_STREAM": "8:1"})
+def test_the_journal_gets_levels(place: Site) -> None:
+    environment = place.environment({**BASE, "VM_AGENT_LISTEN_PORT": "0", "JOURNAL_STREAM": "8:1"})
     with subprocess.Popen(
         [sys.executable, "-m", "vm_agent", "run"],
         env=environment,
@@ -118,11 +118,11 @@ def test_the_journal_gets_levels(site: Site) -> None:
         process.terminate()
 
 
-def test_no_state_directory_is_a_finding_and_no_crash(site: Site, server: Playback) -> None:
-    (site.directory / "state").write_text("no directory")
-    agent = site.run_agent(
+def test_no_state_directory_is_a_finding_and_no_crash(place: Site, server: Playback) -> None:
+    (place.directory / "state").write_text("no directory")
+    agent = place.run_agent(
         **BASE,
-        VM_AGENT_STATE_DIR=str(site.directory / "state"),
+        VM_AGENT_STATE_DIR=str(place.directory / "state"),
         VM_AGENT_APPLICATIONINSIGHTS_CONNECTION_STRING=server.connection_string,
     )
 
@@ -134,10 +134,10 @@ def test_no_state_directory_is_a_finding_and_no_crash(site: Site, server: Playba
     assert agent.log().count("telemetry cannot be spooled") == 1
 
 
-def test_the_last_metrics_are_sent_when_the_agent_ends(site: Site, server: Playback) -> None:
-    agent = site.run_agent(
+def test_the_last_metrics_are_sent_when_the_agent_ends(place: Site, server: Playback) -> None:
+    agent = place.run_agent(
         **BASE,
-        VM_AGENT_STATE_DIR=str(site.directory / "state"),
+        VM_AGENT_STATE_DIR=str(place.directory / "state"),
         VM_AGENT_APPLICATIONINSIGHTS_CONNECTION_STRING=server.connection_string,
     )
     until(lambda: json.loads(agent.ask("/metrics")[2])["agent"]["samples"] >= 3)
@@ -146,16 +146,16 @@ def test_the_last_metrics_are_sent_when_the_agent_ends(site: Site, server: Playb
     metrics = {item["metrics"][0]["name"]: item["metrics"][0] for item in items if "metrics" in item}
     assert metrics["health.service_active"]["count"] >= 3
     assert metrics["health.service_active"]["value"] == metrics["health.service_active"]["count"]
-    assert not list((site.directory / "state" / "spool").iterdir())
+    assert not list((place.directory / "state" / "spool").iterdir())
 
 
-def test_install_into_an_image_twice(site: Site, tmp_path: Path) -> None:
+def test_install_into_an_image_twice(place: Site, tmp_path: Path) -> None:
     """Files as they must be; the second time nothing is touched, and a changed allow-list only grows."""
     root = tmp_path / "image"
     root.mkdir()
     os.umask(0o077)
     try:
-        done = site.command("install", "--units", "web,db", "--root", str(root), "--restart")
+        done = place.command("install", "--units", "web,db", "--root", str(root), "--restart")
     finally:
         os.umask(0o022)
     assert (done.returncode, done.stderr) == (0, "")
@@ -170,19 +170,19 @@ def test_install_into_an_image_twice(site: Site, tmp_path: Path) -> None:
     settings.write_text("units = []\n")
     allow_list = root / "etc/vm-agent/allow-units"
     allow_list.write_text("# ours\nold.service\n")
-    done = site.command("install", "--units", "web", "--root", str(root))
+    done = place.command("install", "--units", "web", "--root", str(root))
     assert settings.read_text() == "units = []\n"
     assert allow_list.read_text() == "# ours\nold.service\nweb.service\n"
-    done = site.command("install", "--units", "web", "--root", str(root))
+    done = place.command("install", "--units", "web", "--root", str(root))
     words = {line.split()[0] for line in done.stdout.splitlines()}
     assert words == {"unchanged", "kept", "left"}
     assert f"kept       {settings}" in done.stdout
 
 
-def test_a_dry_run_tells_and_does_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_dry_run_tells_and_does_nothing(place: Site, tmp_path: Path) -> None:
     root = tmp_path / "image"
     root.mkdir()
-    done = site.command("install", "--units", "web", "--root", str(root), "--dry-run")
+    done = place.command("install", "--units", "web", "--root", str(root), "--dry-run")
     assert done.returncode == 0
     assert "would write" in done.stdout
     assert "would run  systemctl enable" in done.stdout

@@ -48,11 +48,11 @@ def check(attack: Attack, answer: bytes | None) -> None:
     assert statuses <= _STATUSES, (attack, statuses)
 
 
-def test_hostile_requests_neither_stop_nor_slow_nor_grow_it(site: Site) -> None:
+def test_hostile_requests_neither_stop_nor_slow_nor_grow_it(place: Site) -> None:
     seed = int(os.environ.get("FUZZ_SEED", random.SystemRandom().randrange(2**32)))
     print(f"FUZZ_SEED={seed}")  # noqa: T201 - shown with a failure, to run it again
     allow_open_files(1500)
-    agent = site.run_agent(VM_AGENT_SAMPLE_INTERVAL_SECONDS="3600")
+    agent = place.run_agent(VM_AGENT_SAMPLE_INTERVAL_SECONDS="3600")
     port, pid = agent.port, agent.process.pid
     until(lambda: agent.ask("/health")[0] == 200)
     fuzz = Fuzz(seed)

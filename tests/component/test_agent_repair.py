@@ -284,34 +284,34 @@ def test_two_units_are_restarted_one_after_the_other(bench: Bench) -> None:
     assert sorted(bench.systemd.restarted) == ["db.service", WEB]
 
 
-def allowed(site: Site) -> dict[str, str]:
-    (site.directory / "allow").write_text(f"{WEB}\n")
-    (site.directory / "allow").chmod(0o644)
+def allowed(place: Site) -> dict[str, str]:
+    (place.directory / "allow").write_text(f"{WEB}\n")
+    (place.directory / "allow").chmod(0o644)
     return {
         "VM_AGENT_UNITS": "web",
         "VM_AGENT_UNIT_SOURCE": "systemctl",
         "VM_AGENT_JOURNAL": "off",
-        "VM_AGENT_STATE_DIR": str(site.directory / "state"),
-        "VM_AGENT_ROOT_STATE_DIR": str(site.directory / "root"),
-        "VM_AGENT_ALLOW_LIST": str(site.directory / "allow"),
+        "VM_AGENT_STATE_DIR": str(place.directory / "state"),
+        "VM_AGENT_ROOT_STATE_DIR": str(place.directory / "root"),
+        "VM_AGENT_ALLOW_LIST": str(place.directory / "allow"),
     }
 
 
-def backdate(site: Site) -> None:
+def backdate(place: Site) -> None:
     """Let the wait of the unit be over."""
-    file = site.directory / "state" / "restart_backoff.json"
+    file = place.directory / "state" / "restart_backoff.json"
     found = json.loads(file.read_text())
     found["units"][0]["not_before"] = "2026-01-01T00:00:00+00:00"
     file.write_text(json.dumps(found))
 
 
-def test_check_restart_goes_on_where_the_last_look_was(site: Site) -> None:
+def test_check_restart_goes_on_where_the_last_look_was(place: Site) -> None:
     """From cron: processes that know of each other by the file alone."""
-    settings = allowed(site)
-    site.systemd_says(shown("failed/failed", 0))
-    (site.directory / "state").mkdir()
+    settings = allowed(place)
+    place.systemd_says(shown("failed/failed", 0))
+    (place.directory / "state").mkdir()
     state = {"name": WEB, "attempts": 1, "not_before": "2026-01-01T00:00:00+00:00"}
-    file = site.directory / "state" / "restart_backoff.json"
+    file = place.directory / "state" / "restart_backoff.json"
     file.write_text(
         json.dumps(
             {
@@ -320,40 +320,40 @@ def test_check_restart_goes_on_where_the_last_look_was(site: Site) -> None:
             }
         )
     )
-    done = site.command("check", "--restart", "--json", **settings)
+    done = place.command("check", "--restart", "--json", **settings)
     assert done.returncode == 2, done.stderr
     report = decode_report(done.stdout)
     assert report.repairs[0].attempts == 2
-    assert [call for call in site.calls() if not call.startswith("show")] == [
+    assert [call for call in place.calls() if not call.startswith("show")] == [
         f"reset-failed -- {WEB}",
         f"restart -- {WEB}",
     ]
-    done = site.command("check", "--restart", "--json", **settings)  # 40 s are not over
+    done = place.command("check", "--restart", "--json", **settings)  # 40 s are not over
     assert decode_report(done.stdout).repairs[0].attempts == 2
-    backdate(site)
-    (site.directory / "after").write_text(shown(pid=43))
-    done = site.command("check", "--restart", **settings)
+    backdate(place)
+    (place.directory / "after").write_text(shown(pid=43))
+    done = place.command("check", "--restart", **settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("HEALTHY")
     assert json.loads(file.read_text())["units"][0]["attempts"] == 3
 
 
-def test_check_without_the_flag_restarts_nothing(site: Site) -> None:
-    settings = allowed(site)
-    site.systemd_says(shown("failed/failed", 0))
-    assert site.command("check", **settings, VM_AGENT_RESTART="on").returncode == 2
-    assert not (site.directory / "state").exists()
-    assert [call for call in site.calls() if not call.startswith("show")] == []
+def test_check_without_the_flag_restarts_nothing(place: Site) -> None:
+    settings = allowed(place)
+    place.systemd_says(shown("failed/failed", 0))
+    assert place.command("check", **settings, VM_AGENT_RESTART="on").returncode == 2
+    assert not (place.directory / "state").exists()
+    assert [call for call in place.calls() if not call.startswith("show")] == []
 
 
-def test_remediate_waits_for_a_restart_of_the_agents_own(site: Site) -> None:
-    settings = allowed(site)
-    (site.directory / "state").mkdir()
-    lock = DirectoryLock(str(site.directory / "state"))
+def test_remediate_waits_for_a_restart_of_the_agents_own(place: Site) -> None:
+    settings = allowed(place)
+    (place.directory / "state").mkdir()
+    lock = DirectoryLock(str(place.directory / "state"))
     assert lock.take()
     process = subprocess.Popen(
         [sys.executable, "-m", "vm_agent", "remediate", "--unit", WEB, "--token", "t-1"],
-        env=site.environment(settings),
+        env=place.environment(settings),
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -361,7 +361,7 @@ def test_remediate_waits_for_a_restart_of_the_agents_own(site: Site) -> None:
     assert process.stdout is not None
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.0)
-    assert site.calls() == []
+    assert place.calls() == []
     lock.release()
     line = process.stdout.read()
     process.stdout.close()
@@ -369,21 +369,21 @@ def test_remediate_waits_for_a_restart_of_the_agents_own(site: Site) -> None:
     assert json.loads(line.removeprefix("VM_AGENT_RESULT "))["result"] == "restarted"
 
 
-def test_remediate_gives_up_on_a_lock_that_is_never_free_and_keeps_its_token(site: Site) -> None:
-    settings = allowed(site)
-    (site.directory / "state").mkdir()
-    lock = DirectoryLock(str(site.directory / "state"))
+def test_remediate_gives_up_on_a_lock_that_is_never_free_and_keeps_its_token(place: Site) -> None:
+    settings = allowed(place)
+    (place.directory / "state").mkdir()
+    lock = DirectoryLock(str(place.directory / "state"))
     assert lock.take()
     done = remediate_here(WEB, "t-1", BEGAN, load_remediation(settings), lock_wait_seconds=0.2)
     assert (done.result, "the agent itself is restarting a unit" in done.reason) == (Result.FAILED, True)
-    assert not (site.directory / "root").exists()
+    assert not (place.directory / "root").exists()
     lock.release()
-    assert site.command("remediate", "--unit", WEB, "--token", "t-1", **settings).returncode == 0
+    assert place.command("remediate", "--unit", WEB, "--token", "t-1", **settings).returncode == 0
 
 
-def test_the_running_agent_repairs_and_tells(site: Site) -> None:
-    agent = site.run_agent(**allowed(site), VM_AGENT_RESTART="on")
-    site.systemd_says(shown("failed/failed", 0))
+def test_the_running_agent_repairs_and_tells(place: Site) -> None:
+    agent = place.run_agent(**allowed(place), VM_AGENT_RESTART="on")
+    place.systemd_says(shown("failed/failed", 0))
 
     def reported() -> HealthReport:
         return decode_report(agent.ask("/health")[2].decode())
@@ -394,17 +394,17 @@ def test_the_running_agent_repairs_and_tells(site: Site) -> None:
         time.sleep(0.05)
     report = reported()
     assert (report.status, report.repairs[0].attempts) == (Status.CRITICAL, 0)
-    backdate(site)
-    (site.directory / "after").write_text(shown(pid=43))
+    backdate(place)
+    (place.directory / "after").write_text(shown(pid=43))
     while reported().status is not Status.HEALTHY:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert reported().repairs[0].attempts == 1
-    assert f"restart -- {WEB}" in site.calls()
+    assert f"restart -- {WEB}" in place.calls()
     os.kill(agent.process.pid, 9)
     agent.process.wait()
-    site.systemd_says(shown("failed/failed", 0))
-    again = site.run_agent(**allowed(site), VM_AGENT_RESTART="on")
+    place.systemd_says(shown("failed/failed", 0))
+    again = place.run_agent(**allowed(place), VM_AGENT_RESTART="on")
 
     def after() -> HealthReport:
         return decode_report(again.ask("/health")[2].decode())

@@ -30,11 +30,11 @@ QUIET = {
 }
 
 
-def run(site: Site, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def run(place: Site, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the script where no agent is installed: it uses the one beside it."""
     return subprocess.run(
         [str(SCRIPT), *arguments],
-        env=site.environment({**QUIET, **settings}),
+        env=place.environment({**QUIET, **settings}),
         capture_output=True,
         text=True,
         timeout=30,
@@ -59,34 +59,34 @@ def test_shellcheck_finds_nothing() -> None:
     ],
     ids=["healthy", "warning", "critical", "not known is critical"],
 )
-def test_exit_codes(site: Site, settings: dict[str, str], state: str, code: int, word: str) -> None:
-    site.systemd_says(shown(state))
-    done = run(site, **settings)
+def test_exit_codes(place: Site, settings: dict[str, str], state: str, code: int, word: str) -> None:
+    place.systemd_says(shown(state))
+    done = run(place, **settings)
     assert done.returncode == code, done.stderr
     assert word in done.stdout + done.stderr
     assert "\x1b" not in done.stdout
 
 
-def test_json_is_the_report_and_nothing_else(site: Site) -> None:
-    done = run(site, "--json")
+def test_json_is_the_report_and_nothing_else(place: Site) -> None:
+    done = run(place, "--json")
     assert decode_report(done.stdout).status is Status.HEALTHY
     assert [unit["name"] for unit in json.loads(done.stdout)["units"]] == ["web.service"]
 
 
-def test_help_teaches_and_an_unknown_argument_is_named(site: Site) -> None:
-    done = run(site, "--help")
+def test_help_teaches_and_an_unknown_argument_is_named(place: Site) -> None:
+    done = run(place, "--help")
     assert done.returncode == 0
     assert all(
         word in done.stdout for word in ("--restart", "--alert", "--json", "exit codes", "VM_AGENT_UNITS")
     )
-    done = run(site, "--fix")
+    done = run(place, "--fix")
     assert (done.returncode, done.stdout) == (2, "")
     assert "unknown argument '--fix'" in done.stderr
 
 
-def test_colours_are_for_terminals(site: Site) -> None:
+def test_colours_are_for_terminals(place: Site) -> None:
     ours, theirs = pty.openpty()
-    environment = site.environment({**QUIET, "TERM": "xterm"})
+    environment = place.environment({**QUIET, "TERM": "xterm"})
     environment.pop("NO_COLOR", None)
     try:
         done = subprocess.run([str(SCRIPT)], env=environment, stdout=theirs, timeout=30, check=False)
