@@ -18,8 +18,9 @@ MEASUREMENTS: Mapping[str, str] = {  # loaded when asked for: the local Azure's 
     "warm": "start:measure_warm",
     "restart": "restart:measure",
     "cold": "start:measure_cold",
+    "peers": "agent_peers:measure",
 }
-ON_REQUEST = frozenset({"cold"})
+ON_REQUEST = frozenset({"cold", "peers"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

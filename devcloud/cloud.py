@@ -75,6 +75,7 @@ class LocalCloud:
         self.certificates = make_certificates(directory, self._hosts)
         self.ca_file = self.certificates.ca_file
         self.tokens = Tokens()
+        self.identity = IdentityServer(self.tokens, self.vms, self.identity_header)
         self.faults = Faults()
         self.calls = CallLog()
         self.tables = LogTables(delay=self._options.ingestion_delay, keep=self._options.keep_rows)
@@ -167,7 +168,7 @@ class LocalCloud:
 
     def _identity(self) -> web.Application:
         app = self._app("identity", identity_error)
-        IdentityServer(self.tokens, self.vms, self.identity_header).add_routes(app)
+        self.identity.add_routes(app)
         return app
 
     def _ingestion(self) -> web.Application:

@@ -6,7 +6,7 @@ A token is minted for whatever resource is asked for; who may do what is not che
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -30,6 +30,12 @@ class IdentityServer:
         self._tokens = tokens
         self._vms = vms
         self._header = header
+        self._scheduled_events: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+
+    def announce(self, vm: str, events: Sequence[Mapping[str, Any]]) -> None:
+        """Let the VM named ``vm`` see these Scheduled Events, as Azure writes them, and no earlier ones."""
+        incarnation = self._scheduled_events.get(vm.lower(), (0, []))[0] + 1
+        self._scheduled_events[vm.lower()] = (incarnation, [dict(event) for event in events])
 
     def add_routes(self, app: web.Application) -> None:
         """Serve the endpoints; ``/vm/NAME/metadata`` is the IMDS of one VM where addresses are shared."""
@@ -38,6 +44,7 @@ class IdentityServer:
             app.router.add_get(prefix + "/identity/oauth2/token", self.imds_token)
             app.router.add_get(prefix + "/instance", self.imds_instance)
             app.router.add_get(prefix + "/instance/compute", self.imds_instance)
+            app.router.add_get(prefix + "/scheduledevents", self.imds_scheduled_events)
 
     async def app_service_token(self, request: web.Request) -> web.Response:
         """``GET IDENTITY_ENDPOINT?resource=&api-version=2019-08-01`` with the ``X-IDENTITY-HEADER``."""
@@ -83,6 +90,17 @@ class IdentityServer:
         address = {"privateIpAddress": vm.spec.address, "publicIpAddress": ""}
         network = {"interface": [{"ipv4": {"ipAddress": [address]}, "ipv6": {"ipAddress": []}}]}
         return web.json_response({"compute": compute, "network": network})
+
+    async def imds_scheduled_events(self, request: web.Request) -> web.Response:
+        """What is announced for the calling VM; an empty list where nothing is."""
+        refusal = _imds_refusal(request)
+        if refusal is not None:
+            return refusal
+        vm = self._caller(request)
+        if vm is None:
+            return _imds_error(404, "not_found", f"no VM has the address {request.remote}")
+        incarnation, events = self._scheduled_events.get(vm.spec.name.lower(), (0, []))
+        return web.json_response({"DocumentIncarnation": incarnation, "Events": events})
 
     def _caller(self, request: web.Request) -> SimulatedVm | None:
         if "vm" in request.match_info:

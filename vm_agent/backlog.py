@@ -1,65 +1,64 @@
-"""What waits to be sent, in order and bounded: the oldest goes first when there is no more room.
+"""The way from the sampler to the thread that sends: never blocks the one that puts, bounded, in order.
 
-In memory only. Nothing here knows what the items are.
+In memory, and only until the other thread has it on the disk. Nothing here knows what the items are.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-MAX_BYTES = 1_000_000  # about two hours of reports of three units, and 1 MB of the agent's 20
+from vm_agent.segments import Item
+
+MAX_BYTES = 1_000_000
 
 
 class Backlog:
-    """A queue of texts for one reader; all methods may be called from any thread."""
+    """A queue of items for one reader; all methods may be called from any thread."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._items: deque[str] = deque()
+        self._items: deque[Item] = deque()
         self._bytes = 0
         self._dropped = 0
-        self._closed = False
+        self._is_closed = False
         self._changed = threading.Condition()
 
-    def put(self, items: Iterable[str]) -> None:
-        """Append ``items`` and wake the reader."""
+    def put(self, items: Iterable[Item]) -> None:
+        """Append ``items`` and wake the reader; without room the oldest go."""
         with self._changed:
             for item in items:
                 self._items.append(item)
-                self._bytes += len(item)
-            self._trim()
+                self._bytes += item.size
+            while self._bytes > self._max_bytes and self._items:
+                self._bytes -= self._items.popleft().size
+                self._dropped += 1
             self._changed.notify_all()
 
-    def take(self, max_items: int) -> list[str]:
-        """Wait for items and remove up to ``max_items`` of the oldest; nothing means closed."""
+    def take(self) -> list[Item]:
+        """Remove and return all items; none is fine."""
         with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                return []
-            taken = [self._items.popleft() for _ in range(min(max_items, len(self._items)))]
-            self._bytes -= sum(len(item) for item in taken)
+            taken = list(self._items)
+            self._items.clear()
+            self._bytes = 0
             return taken
 
-    def restore(self, items: Sequence[str]) -> None:
-        """Put ``items`` back in front, where they were."""
+    def wait(self, seconds: float | None) -> None:
+        """Wait until there are items, the backlog is closed, or the time (None: no limit) is over."""
         with self._changed:
-            self._items.extendleft(reversed(items))
-            self._bytes += sum(len(item) for item in items)
-            self._trim()
-
-    def pause(self, seconds: float) -> None:
-        """Wait until the time is over or the backlog is closed; new items don't shorten it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed, seconds)
+            self._changed.wait_for(lambda: self._items or self._is_closed, seconds)
 
     def close(self) -> None:
         """Let the reader go."""
         with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the reader should end."""
+        return self._is_closed
 
     @property
     def dropped(self) -> int:
@@ -68,8 +67,3 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def _trim(self) -> None:
-        while self._bytes > self._max_bytes and self._items:
-            self._bytes -= len(self._items.popleft())
-            self._dropped += 1

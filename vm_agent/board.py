@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vm_health.model import Cause, Finding, HealthReport, Sample, Status
 from vm_health.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is up on the board, its age, and why it no longer counts ("" while it does).
+
+    As long as ``report`` is the same object and ``stale`` the same text, ``judged`` says the same.
+    """
+
+    report: HealthReport
+    age_seconds: float
+    stale: str
+    limit_seconds: float
+
+    def judged(self) -> HealthReport:
+        """Return the report with its age; an old one says that nobody knows."""
+        aged = replace(self.report, age_seconds=self.age_seconds)
+        return as_stale(aged, self.limit_seconds, self.stale) if self.stale else aged
 
 
 class Board:
@@ -31,18 +49,21 @@ class Board:
         """Put up ``report``, whose sample was begun at ``taken_monotonic``."""
         self._posted = (report, taken_monotonic)
 
-    def current(self) -> HealthReport:
-        """Return the last report with its age; an old one says that nobody knows."""
+    def look(self) -> Look:
+        """Return what is up, cheaply: nothing is judged or copied."""
         limit = self._stale_after_seconds
         report, taken = self._posted or (self._empty, self._began)
-        aged = replace(report, age_seconds=max(0.0, self._monotonic() - taken))
+        age = max(0.0, self._monotonic() - taken)
+        stale = ""
         if report is self._empty:
-            return as_stale(aged, limit, "no sample has been taken yet")
-        if aged.age_seconds > limit:
-            return as_stale(
-                aged, limit, f"the last sample is {aged.age_seconds:.0f} s old (limit {limit:g} s)"
-            )
-        return aged
+            stale = "no sample has been taken yet"
+        elif age > limit:
+            stale = f"the last sample is {age:.0f} s old (limit {limit:g} s)"
+        return Look(report, age, stale, limit)
+
+    def current(self) -> HealthReport:
+        """Return the last report with its age; an old one says that nobody knows."""
+        return self.look().judged()
 
 
 def as_stale(report: HealthReport, limit_seconds: float, message: str) -> HealthReport:

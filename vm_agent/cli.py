@@ -5,25 +5,63 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from vm_agent import config
-from vm_health.errors import ConfigError, WatchdogError
+from vm_health.errors import ConfigError, TransientError, WatchdogError
 from vm_health.version import VERSION
+
+if TYPE_CHECKING:
+    from vm_health.model import HealthReport
 
 EXIT_UNKNOWN = 3
 
 _DESCRIPTION = "Watches this VM's services, disks, memory and heartbeat files, serves /health and reports."
 _EPILOG = """\
 examples:
-  VM_AGENT_UNITS=nginx,postgresql vm-agent check     look once: exit code 0 healthy, 1 warning, 2 critical
+  vm-agent check                                     look once: exit code 0 healthy, 1 warning, 2 critical
+  VM_AGENT_UNITS=nginx,postgresql vm-agent check     the same with services that must be up
   vm-agent check --json | jq .findings               the same for programs
-  VM_AGENT_UNITS=nginx vm-agent run                  serve http://<this machine>:8080/health until SIGTERM
+  sudo vm-agent install --units nginx --dry-run      what makes it a service; without --dry-run: do it
+  vm-agent status                                    ask the running service: findings, repairs, telemetry
   curl -i http://127.0.0.1:8080/health               200 while it works, 503 when it does not
 
 settings come from the environment (VM_AGENT_*) and from /etc/vm-agent/agent.toml; `vm-agent run --help`
-lists them. Without any it watches the disk / and the memory.
+lists them. Without any it watches disks and memory.
+"""
+_CHECK_EPILOG = """\
+exit codes: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 not known (settings, for one)
+
+--restart restarts units of VM_AGENT_UNITS that are down and in the allow-list, with the backoff of the
+watchdog: 10, 20, 40, 80, 160, 300 s, six attempts, from the start after 10 stable minutes. It waits for the
+first step itself; later ones are due at later looks. What was stopped by hand stays stopped. Without the
+flag a check restarts nothing, whatever VM_AGENT_RESTART says: that is for `run`.
+
+--alert posts to VM_AGENT_ALERT_WEBHOOK_URL when the status has changed for good, and again until it is taken.
+
+examples:
+  vm-agent check --json
+  */2 * * * *  root  vm-agent check --restart --alert >/dev/null      in /etc/cron.d, without the service
+"""
+_STATUS_EPILOG = """\
+exit codes: as check, of what the running agent says; 3 where it does not answer
+
+example:
+  vm-agent status --json | jq .repairs
+"""
+_INSTALL_EPILOG = """\
+Makes the user vm-agent, /etc/vm-agent/agent.toml (kept if it is there), the allow-list with the given units
+added, the systemd unit and the polkit rule that lets that user restart exactly these units; then starts the
+service and waits until it answers. May be repeated: nothing that is right already is touched.
+
+examples:
+  sudo vm-agent install --units nginx,postgresql --restart
+  sudo APPLICATIONINSIGHTS_CONNECTION_STRING=... vm-agent install --units nginx
+  vm-agent install --units nginx --dry-run
+  sudo vm-agent install --units nginx --root /mnt/image      files only, for a machine image
 """
 _REMEDIATE_EPILOG = """\
 Meant to be called as root by Azure Run Command, which gives UNIT and TOKEN as variables. Restarts the
@@ -42,57 +80,97 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     environ = os.environ if environ is None else environ
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "check":
-            return _check(environ, as_json=arguments.json)
-        if arguments.command == "run":
-            return _run(environ)
-        if arguments.command == "remediate":
-            return _remediate(environ, arguments.unit, arguments.token)
+        code: int = arguments.run(environ, arguments)
+        sys.stdout.flush()
     except WatchdogError as error:
         print(f"vm-agent: {error}", file=sys.stderr)
         return EXIT_UNKNOWN
     except BrokenPipeError:  # `vm-agent check | head -1` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNKNOWN
+    return code
+
+
+def _check(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    """Look once, print, and exit as monitoring plugins do."""
+    from vm_agent import logs  # noqa: PLC0415 - each command loads what it needs
+    from vm_agent.one_look import look  # noqa: PLC0415
+
+    found = config.load(environ, restart=arguments.restart, alert=arguments.alert)
+    # The settings say what the service does; who only looks must not restart anything by that.
+    found = replace(found, restart=arguments.restart, alert=arguments.alert)
+    if found.restart or found.alert:
+        logs.configure(log_file=found.log_file)
+    report = look(found)
+    _print_report(report, environ, as_json=arguments.json)
+    return report.status.exit_code
+
+
+def _run(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    from vm_agent import logs, service  # noqa: PLC0415
+    from vm_agent.notify import Notifier  # noqa: PLC0415
+
+    found = config.load(environ, restart=arguments.restart, alert=arguments.alert)
+    logs.configure(for_journal=config.is_under_journal(environ), log_file=found.log_file)
+    address, watchdog_seconds = config.service_manager(environ, os.getpid())
+    return service.run(found, Notifier(address, watchdog_seconds, found.sample_interval_seconds))
+
+
+def _status(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    """Print what the running agent says."""
+    from vm_agent import status  # noqa: PLC0415
+    from vm_health.wire import encode_report  # noqa: PLC0415
+
+    found = config.load(config.as_the_service(environ))
+    try:
+        said = status.ask(found)
+    except TransientError as error:
+        print(f"vm-agent: {status.hint(found, str(error))}", file=sys.stderr)
+        return EXIT_UNKNOWN
+    if arguments.json:
+        print(encode_report(said.report))
+    else:
+        print("\n".join(status.status_lines(said, _is_colourful(environ))))
+    return said.report.status.exit_code
+
+
+def _install(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    from vm_agent import install  # noqa: PLC0415
+    from vm_agent.install_plan import Wanted  # noqa: PLC0415
+
+    units, connection_string = config.install_request(environ, arguments.units)
+    wanted = Wanted(units, arguments.restart, connection_string)
+    install.install(wanted, print, root=arguments.root, dry_run=arguments.dry_run)
+    if not arguments.dry_run and arguments.root == "/":
+        install.wait_until_it_answers(config.load(config.as_the_service({})), print)
+    return 0
+
+
+def _version(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
     print(f"vm-agent {VERSION}")
     return 0
 
 
-def _check(environ: Mapping[str, str], *, as_json: bool) -> int:
-    """Look once, print, and exit as monitoring plugins do."""
-    from vm_agent import collectors  # noqa: PLC0415 - each command loads what it needs
-    from vm_agent.collectors.base import Round  # noqa: PLC0415
+def _print_report(report: HealthReport, environ: Mapping[str, str], *, as_json: bool) -> None:
     from vm_agent.render import report_lines  # noqa: PLC0415
-    from vm_agent.sampler import Sampler  # noqa: PLC0415
     from vm_health.wire import encode_report  # noqa: PLC0415
 
-    found = config.load(environ)
-    looks = Round(collectors.build(found), timeout_seconds=8.0)
-    sampler = Sampler(looks, found.limits, vm_id=lambda: found.vm_id, endpoint=lambda: found.endpoint)
-    report = sampler.take(datetime.now(UTC))
     if as_json:
         print(encode_report(report))
     else:
-        colour = sys.stdout.isatty() and config.wants_colour(environ)
-        print("\n".join(report_lines(report, colour)))
-    sys.stdout.flush()
-    return report.status.exit_code
+        print("\n".join(report_lines(report, _is_colourful(environ))))
 
 
-def _run(environ: Mapping[str, str]) -> int:
-    from vm_agent import logs, service  # noqa: PLC0415
-
-    found = config.load(environ)
-    logs.configure()
-    return service.run(found)
+def _is_colourful(environ: Mapping[str, str]) -> bool:
+    return sys.stdout.isatty() and config.wants_colour(environ)
 
 
-def _remediate(environ: Mapping[str, str], unit: str | None, token: str | None) -> int:
+def _remediate(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
     from vm_agent.remediation import Remediation, Result, remediate_here  # noqa: PLC0415
 
     given_unit, given_token = config.remediation_request(environ)
-    unit = given_unit if unit is None else unit
-    token = given_token if token is None else token
+    unit: str = given_unit if arguments.unit is None else arguments.unit
+    token: str = given_token if arguments.token is None else arguments.token
     try:
         done = remediate_here(unit, token, datetime.now(UTC), config.load_remediation(environ))
     except ConfigError as error:
@@ -102,28 +180,51 @@ def _remediate(environ: Mapping[str, str], unit: str | None, token: str | None) 
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        "vm-agent", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw
+        "vm-agent",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run|check|remediate|version")
-    run = commands.add_parser(
-        "run", help="watch, serve /health and report until SIGTERM", formatter_class=raw
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="run|check|status|install|remediate|version"
     )
-    run.epilog = _settings_help()
-    check = commands.add_parser("check", help="look once; exit code 0, 1, 2 or 3", formatter_class=raw)
-    check.add_argument("--json", action="store_true", help="print the report as /health serves it")
-    check.epilog = "exit codes: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 not known (settings, for one)"
-    remediate = commands.add_parser(
-        "remediate",
-        help="restart one allowed unit, once for a token",
-        epilog=_REMEDIATE_EPILOG,
-        formatter_class=raw,
+    run = _command(commands, "run", _run, "watch, serve /health and report until SIGTERM", _settings_help())
+    check = _command(commands, "check", _check, "look once; exit code 0, 1, 2 or 3", _CHECK_EPILOG)
+    status = _command(commands, "status", _status, "ask the running agent how it is", _STATUS_EPILOG)
+    for command in (check, status):
+        command.add_argument("--json", action="store_true", help="print the report as /health serves it")
+    for command in (run, check):
+        command.add_argument("--restart", action="store_true", help="restart allowed units that are down")
+        command.add_argument("--alert", action="store_true", help="send alerts to the configured channel")
+    install = _command(commands, "install", _install, "run the agent as a service", _INSTALL_EPILOG)
+    install.add_argument(
+        "--units", metavar="A,B", default="", help="units to watch, and to allow restarts of"
+    )
+    install.add_argument("--restart", action="store_true", help="let the agent itself restart these units")
+    install.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    install.add_argument("--root", metavar="DIR", default="/", help="write below DIR and run nothing")
+    remediate = _command(
+        commands, "remediate", _remediate, "restart one allowed unit, once for a token", _REMEDIATE_EPILOG
     )
     remediate.add_argument("--unit", metavar="U", help="full name of the unit; default: the variable UNIT")
     remediate.add_argument("--token", metavar="T", help="fencing token; default: the variable TOKEN")
-    commands.add_parser("version", help="print the version")
+    _command(commands, "version", _version, "print the version", "")
     return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[Mapping[str, str], argparse.Namespace], int],
+    text: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.set_defaults(run=run)
+    return command
 
 
 def _settings_help() -> str:

@@ -1,185 +1,165 @@
-"""Serves the last report over HTTP. Never collects; waits for nothing but the client, and for it briefly.
+"""The endpoint of the agent: binds the port and serves the last report from a thread of its own.
 
-A client gets five seconds for its whole request and 8 KiB for line and headers; sixteen are served at once.
+Never collects and waits for no client. How much a client gets is set by the limits in ``AgentConfig``.
 """
 
 from __future__ import annotations
 
-import io
+import errno
 import logging
+import resource
 import socket
-import socketserver
 import threading
-import time
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler
-from typing import Any
 
-from vm_agent.pages import Page, page
+from vm_agent.board import Board
+from vm_agent.config import AgentConfig
+from vm_agent.http_connection import Patience, PlainStream, Stream
+from vm_agent.http_server import Server
+from vm_agent.pages import Pages
 from vm_health.errors import ConfigError
-from vm_health.model import HealthReport
 
 _LOG = logging.getLogger(__name__)
-MAX_HEAD_BYTES = 8 * 1024
-REQUEST_TIMEOUT_SECONDS = 5.0
-MAX_CONNECTIONS = 16
-_REPORT_ROUTE = ("192.0.2.1", 9)  # RFC 5737: documentation only; choosing a route to it sends nothing
+_BACKLOG = 1024
+_OTHER_FILES = 64  # that the rest of the agent may have open
+_FILES_BY_DEFAULT = 1024
+_STOP_SECONDS = 1.0
+_REPORT_ROUTES = (
+    (socket.AF_INET, "192.0.2.1"),  # RFC 5737 and
+    (socket.AF_INET6, "2001:db8::1"),  # RFC 3849: documentation only; choosing a route there sends nothing
+)
 
 
-class Endpoint(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """The server. Binding happens in the constructor's name, so that a taken port is told at start."""
+class Endpoint:
+    """The server. The port is bound in the constructor, so that a taken one is told at start.
 
-    allow_reuse_address = True
-    allow_reuse_port = False  # else a second agent would share the port without anybody noticing
-    daemon_threads = True
-    request_queue_size = 64
+    Raises:
+        ConfigError: address, port or certificate can't be used; it names the setting.
+    """
 
-    def __init__(
-        self,
-        address: str,
-        port: int,
-        current: Callable[[], HealthReport],
-        own: Callable[[], Mapping[str, float]],
-    ) -> None:
-        self.current = current
-        self.own = own
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            super().__init__((address, port), _Handler)
-        except OSError as error:
-            raise ConfigError("settings of vm-agent", [_bind_fault(address, port, error)]) from error
+    def __init__(self, config: AgentConfig, board: Board, own: Callable[[], Mapping[str, float]]) -> None:
+        self._own = own
+        stream = _stream(config)
+        self.scheme = "https" if config.tls_cert_file else "http"
+        listener = _listen(config.listen_address, config.listen_port)
+        self.port = int(listener.getsockname()[1])
+        self._server = Server(
+            listener,
+            Pages(board, self._numbers, config.token).answer,
+            _room_for(config.max_connections),
+            Patience(config.idle_timeout_seconds, config.request_timeout_seconds),
+            stream,
+        )
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Serve from a thread."""
-        threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.5}, name="endpoint", daemon=True
-        ).start()
+    def start(self, on_broken: Callable[[], None]) -> None:
+        """Serve from a thread; should that thread die, ``on_broken`` is called from it."""
 
-    @property
-    def port(self) -> int:
-        """The port in use; also where 0 was asked for."""
-        return int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread of its own; without a free place it is closed at once."""
-        if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._places.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve, then give the place back."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; anything else is a fault of ours."""
-        _LOG.debug("request ended early", exc_info=True)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """One request, one answer, connection closed."""
-
-    server: Endpoint
-    protocol_version = "HTTP/1.0"
-    timeout = REQUEST_TIMEOUT_SECONDS
-
-    def handle(self) -> None:
-        """Read the head within its limits, then let the base class take it apart."""
-        head = self._read_head()
-        self.close_connection = True
-        self.command, self.requestline, self.request_version = "", "", "HTTP/1.0"
-        if not head:
-            return
-        self.rfile = io.BufferedReader(io.BytesIO(head))
-        self.raw_requestline = self.rfile.readline()
-        if b"\r\n\r\n" not in head and b"\n\n" not in head:
-            self.send_error(431)
-        elif self.parse_request():
-            self._answer()
-
-    def _read_head(self) -> bytes:
-        """Return all up to the blank line, at most 8 KiB; nothing where the client was too slow or left."""
-        deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
-        head = b""
-        while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < MAX_HEAD_BYTES:
-            self.connection.settimeout(max(0.001, deadline - time.monotonic()))
+        def serve() -> None:
             try:
-                part = self.connection.recv(MAX_HEAD_BYTES - len(head))
-            except OSError:  # a time-out is one
-                return b""
-            if not part:
-                return b""
-            head += part
-        self.connection.settimeout(REQUEST_TIMEOUT_SECONDS)
-        return head
+                self._server.run()
+            except Exception:  # noqa: BLE001 - logged whole, and whoever started it is told
+                _LOG.exception("endpoint broke")
+                on_broken()
 
-    def _answer(self) -> None:
-        if self.command not in ("GET", "HEAD"):
-            self._send(Page(405, "text/plain; charset=utf-8", b"GET or HEAD\n"), {"Allow": "GET, HEAD"})
-            return
-        path = self.path.partition("?")[0]
-        self._send(page(path, self.server.current(), self.server.own()))
+        self._thread = threading.Thread(target=serve, name="endpoint", daemon=True)
+        self._thread.start()
 
-    def _send(self, found: Page, headers: Mapping[str, str] | None = None) -> None:
-        self.request_version = "HTTP/1.0"  # the base class holds what it can't read for HTTP/0.9: no headers
-        self.send_response(found.status)
-        for name, value in {
-            "Content-Type": found.content_type,
-            "Content-Length": str(len(found.body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            **(headers or {}),
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(found.body)
+    def close(self) -> None:
+        """Free the port and close every connection."""
+        if self._thread is None:
+            self._server.close()
+        else:
+            self._server.stop()
+            self._thread.join(_STOP_SECONDS)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that could not be understood, without repeating any of it."""
-        self._send(Page(code, "text/plain; charset=utf-8", b"request not understood\n"))
-
-    def version_string(self) -> str:
-        """Name the server without telling its version."""
-        return "vm-agent"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged: a probe a minute would be all there is in the journal."""
+    def _numbers(self) -> dict[str, float]:
+        counts = self._server.counts
+        return {
+            **self._own(),
+            "http_requests": counts.requests,
+            "http_refused": counts.refused,
+            "http_failed": counts.failed,
+            "http_closed_for_room": counts.closed_for_room,
+            "http_connections": self._server.connections,
+        }
 
 
-def advertised(configured: str, address: str, port: int) -> str:
+def advertised(configured: str, scheme: str, address: str, port: int) -> str:
     """Return the URL that the watchdog is told: as configured, else of the first address; "" without one."""
     if configured:
         return configured
     host = address
     if address in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        host = _first_address()
+        host = _first_address(_REPORT_ROUTES[: 1 if address == "0.0.0.0" else 2])  # noqa: S104
     if not host:
         return ""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _first_address() -> str:
+def _first_address(routes: tuple[tuple[socket.AddressFamily, str], ...]) -> str:
     """Return the address that packets to elsewhere leave from, "" without a route (no network yet)."""
+    for family, elsewhere in routes:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((elsewhere, 9))
+                return str(probe.getsockname()[0])
+        except OSError:
+            continue
+    return ""
+
+
+def _stream(config: AgentConfig) -> Callable[[socket.socket], Stream]:
+    """Return what makes an accepted socket one that requests can be read from."""
+    if not config.tls_cert_file:
+        return PlainStream
+    from vm_agent.tls import Certificate, TlsStream  # noqa: PLC0415 - OpenSSL, only where it is wanted
+
+    certificate = Certificate(config.tls_cert_file, config.tls_key_file)
+    return lambda accepted: TlsStream(accepted, certificate)
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    found = None
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(_REPORT_ROUTE)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return ""
+        family, _, _, _, where = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        # Not SO_REUSEPORT: a second agent would share the port without anybody noticing.
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        if family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        found.bind(where)
+        found.listen(_BACKLOG)
+    except OSError as error:
+        if found is not None:
+            found.close()
+        raise ConfigError("settings of vm-agent", [_bind_fault(address, port, error)]) from error
+    return found
+
+
+def _room_for(max_connections: int) -> int:
+    """Let the process have that many connections open; returns how many it may."""
+    wanted = max_connections + _OTHER_FILES
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if resource.RLIM_INFINITY != soft < wanted:
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    except (OSError, ValueError):  # a sandbox may forbid both calls
+        soft = _FILES_BY_DEFAULT
+    if resource.RLIM_INFINITY != soft < wanted:
+        _LOG.warning(
+            "fewer connections than VM_AGENT_MAX_CONNECTIONS: the limit of open files is too low",
+            extra={"max_connections": max(1, soft - _OTHER_FILES), "open_files": soft},
+        )
+        return max(1, soft - _OTHER_FILES)
+    return max_connections
 
 
 def _bind_fault(address: str, port: int, error: OSError) -> str:
-    import errno  # noqa: PLC0415 - only to explain a failure
-
     if error.errno == errno.EADDRINUSE:
         return f"VM_AGENT_LISTEN_PORT must be a free port, was {port}: {address}:{port} is in use already"
     if error.errno == errno.EACCES:

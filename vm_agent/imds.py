@@ -58,6 +58,14 @@ class Imds:
         except (KeyError, TypeError, ValueError):
             return token, 0.0  # used once and asked again
 
+    def scheduled_events(self) -> dict[str, Any]:
+        """Return the document of announced maintenance.
+
+        Raises:
+            TransientError: no answer; the first one after a boot may take minutes.
+        """
+        return self._get("/metadata/scheduledevents?api-version=2020-07-01")
+
     def _get(self, target: str) -> dict[str, Any]:
         answer = exchange(
             "GET", self._url + target, headers={"Metadata": "true"}, timeout_seconds=_TIMEOUT_SECONDS

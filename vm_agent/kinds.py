@@ -6,13 +6,16 @@ value, for that may be a secret.
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 from vm_health.names import is_unit_name, is_vm_id
+from vm_health.settings_table import Secret
 
 MAX_UNITS = 64  # with these a report stays well inside the 48,000 characters that it may have
 MAX_PATHS = 32
 MAX_PATH_CHARS = 512
+MIN_TOKEN_CHARS = 16
 
 
 def address(text: str) -> str:
@@ -25,7 +28,7 @@ def address(text: str) -> str:
 
 def path(text: str) -> str:
     """One absolute path."""
-    if not text.startswith("/") or len(text) > MAX_PATH_CHARS or not text.isprintable():
+    if not _is_path(text):
         raise ValueError(f"an absolute path of at most {MAX_PATH_CHARS} printable characters")
     return text
 
@@ -41,6 +44,45 @@ def paths(text: str) -> tuple[str, ...]:
     raise ValueError(
         f"at most {MAX_PATHS} absolute paths (each at most {MAX_PATH_CHARS} characters) separated by commas"
     )
+
+
+def heartbeats(text: str) -> tuple[tuple[str, str], ...]:
+    """Heartbeat files with commas between them, each a path or ``unit=path``: pairs of unit and path."""
+    found: list[tuple[str, str]] = []
+    for item in _items(text):
+        unit, separator, file = ("", "", item) if item.startswith("/") else item.partition("=")
+        name = unit_name(unit.strip()) if separator else ""
+        if (separator and not is_unit_name(name)) or not _is_path(file.strip()):
+            found = []
+            break
+        found.append((name, file.strip()))
+    if not 1 <= len(found) <= MAX_PATHS:
+        raise ValueError(
+            f"at most {MAX_PATHS} absolute paths (each at most {MAX_PATH_CHARS} characters) separated by"
+            " commas, each with unit= before it or without"
+        )
+    return tuple(found)
+
+
+def bus_address(text: str) -> str:
+    """A D-Bus address; the value is its socket's path. Of several (";"), the first with a path counts."""
+    for part in text.split(";"):
+        transport, _, options = part.strip().partition(":")
+        for option in options.split(","):
+            name, _, value = option.partition("=")
+            if transport == "unix" and name == "path" and _is_path(value):
+                return value
+    raise ValueError("a D-Bus address of a socket, such as unix:path=/run/dbus/system_bus_socket")
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression."""
+    try:
+        if len(text) <= MAX_PATH_CHARS:
+            return re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        pass
+    raise ValueError(f"a regular expression of at most {MAX_PATH_CHARS} characters")
 
 
 def units(text: str) -> tuple[str, ...]:
@@ -66,6 +108,36 @@ def vm_id(text: str) -> str:
             "/providers/Microsoft.Compute/virtualMachines/<name>"
         )
     return text.lower()
+
+
+def switch(text: str) -> bool:
+    """On or off, in the words that environments and TOML have for it."""
+    word = text.lower()
+    if word in ("on", "true", "yes", "1"):
+        return True
+    if word in ("off", "false", "no", "0"):
+        return False
+    raise ValueError("on or off")
+
+
+def log_file(text: str) -> str:
+    """A file's path; a relative one counts from where the agent is started."""
+    if len(text) > MAX_PATH_CHARS or not text.isprintable() or text.endswith("/"):
+        raise ValueError(f"a file's path of at most {MAX_PATH_CHARS} printable characters")
+    return text
+
+
+def token(text: str) -> Secret:
+    """A token that clients send in a header."""
+    if not MIN_TOKEN_CHARS <= len(text) <= MAX_PATH_CHARS or not text.isascii() or not text.isprintable():
+        raise ValueError(f"{MIN_TOKEN_CHARS} to {MAX_PATH_CHARS} plain ASCII characters")
+    if " " in text:
+        raise ValueError("without blanks")
+    return Secret(text)
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith("/") and len(text) <= MAX_PATH_CHARS and text.isprintable()
 
 
 def _items(text: str) -> list[str]:

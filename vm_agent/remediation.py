@@ -7,7 +7,8 @@ half-way leaves a unit that may not have been restarted, never one that is resta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,13 +18,16 @@ from vm_agent import systemctl
 from vm_agent.allow_list import is_allowed
 from vm_agent.config import RemediationConfig
 from vm_agent.fence import Fence
+from vm_agent.files import DirectoryLock
 from vm_health.errors import PermanentError, TransientError
 from vm_health.model import UnitSample
 from vm_health.names import is_token, is_unit_name
 
 MARKER = "VM_AGENT_RESULT "
 RESET_TIMEOUT_SECONDS = 10.0
-RESTART_TIMEOUT_SECONDS = 90.0  # with the rest it stays below the 120 s that Run Command is given
+RESTART_TIMEOUT_SECONDS = 90.0  # with the rest it stays within the 120 s that Run Command is given
+LOCK_WAIT_SECONDS = 10.0
+_LOCK_LOOK_SECONDS = 0.1
 
 
 class Result(StrEnum):
@@ -134,13 +138,41 @@ def remediate(
     )
 
 
-def remediate_here(unit: str, token: str, now: datetime, config: RemediationConfig) -> Remediation:
-    """Do it on this machine."""
-    return remediate(
-        unit,
-        token,
-        now,
-        allowed=lambda name: is_allowed(name, config.allow_list),
-        claim=Fence(config.root_state_dir).claim,
-        systemd=Systemctl(),
-    )
+def remediate_here(
+    unit: str,
+    token: str,
+    now: datetime,
+    config: RemediationConfig,
+    lock_wait_seconds: float = LOCK_WAIT_SECONDS,
+) -> Remediation:
+    """Do it on this machine, and never at the same moment as the agent's own repair."""
+    locks = [DirectoryLock(path) for path in dict.fromkeys((config.state_dir, config.root_state_dir))]
+    if not _take_all(locks, lock_wait_seconds):
+        reason = "the agent itself is restarting a unit on this VM; the token was not used up"
+        return Remediation(Result.FAILED, unit[:256], token[:64], reason)
+    try:
+        return remediate(
+            unit,
+            token,
+            now,
+            allowed=lambda name: is_allowed(name, config.allow_list),
+            claim=Fence(config.root_state_dir).claim,
+            systemd=Systemctl(),
+        )
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _take_all(locks: Iterable[DirectoryLock], timeout_seconds: float) -> bool:
+    """Take every lock; a directory that is not there is nobody's, for no agent keeps its state in it."""
+    deadline = time.monotonic() + timeout_seconds
+    for lock in locks:
+        try:
+            while not lock.take():
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_LOCK_LOOK_SECONDS)
+        except OSError:
+            continue
+    return True

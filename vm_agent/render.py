@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vm_health.model import HealthReport, Status
+from vm_health.model import GitSample, HealthReport, Status, SystemSample
 
 _COLOURS = {Status.HEALTHY: "32", Status.WARNING: "33", Status.CRITICAL: "31", Status.UNKNOWN: "35"}
 
@@ -19,14 +19,57 @@ def report_lines(report: HealthReport, colour: bool = False) -> Iterator[str]:
     sample = report.sample
     for unit in sample.units:
         restarts = f", {unit.restarts} restarts" if unit.restarts else ""
-        yield f"  unit      {unit.name}  {unit.active_state}/{unit.sub_state}{restarts}"
+        memory_used = f", {_size(unit.memory_bytes)}" if unit.memory_bytes else ""
+        yield f"  unit      {unit.name}  {unit.active_state}/{unit.sub_state}{restarts}{memory_used}"
     for disk in sample.disks:
-        yield f"  disk      {disk.mount}  {disk.used_percent:.1f} % of {_size(disk.total_bytes)}"
+        inodes = "" if disk.inodes_used_percent is None else f", inodes {disk.inodes_used_percent:.1f} %"
+        yield f"  disk      {disk.mount}  {disk.used_percent:.1f} % of {_size(disk.total_bytes)}{inodes}"
     if sample.memory is not None:
         yield f"  memory    {sample.memory.used_percent:.1f} % of {_size(sample.memory.total_bytes)}"
+        if sample.memory.swap_total_bytes:
+            swap = sample.memory
+            yield f"  swap      {swap.swap_used_percent:.1f} % of {_size(swap.swap_total_bytes)}"
+    if sample.system is not None:
+        yield from _system_lines(sample.system)
     for beat in sample.heartbeats:
         age = beat.problem if beat.age_seconds is None else f"{beat.age_seconds:.0f} s old"
-        yield f"  heartbeat {beat.path}  {age}"
+        owner = f"  (of {beat.unit})" if beat.unit else ""
+        yield f"  heartbeat {beat.path}  {age}{owner}"
+    for log in sample.logs:
+        yield f"  log       {log.source}  {_plural(log.errors, 'recent error')}"
+    for checkout in sample.checkouts:
+        yield f"  checkout  {checkout.path}  {_checkout(checkout)}"
+    for event in sample.scheduled_events:
+        begins = "" if event.not_before is None else f" from {event.not_before:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"  event     {event.event_type}  {event.status}{begins}  {event.description}".rstrip()
+
+
+def _system_lines(system: SystemSample) -> Iterator[str]:
+    busy = "" if system.cpu_percent is None else f"{system.cpu_percent:.1f} % busy, "
+    load = f"load {system.load1:.2f} {system.load5:.2f} {system.load15:.2f}"
+    yield f"  cpu       {busy}{load} on {_plural(system.cores, 'core')}"
+    if system.pressure:
+        waits = ", ".join(f"{name} {share:.1f} %" for name, share in system.pressure.items())
+        yield f"  pressure  {waits} of the last minute"
+    days, hours = divmod(int(system.uptime_seconds // 3600), 24)
+    clock = {"True": ", clock synchronized", "False": ", clock NOT synchronized"}.get(
+        str(system.clock_synchronized), ""
+    )
+    reboot = ", reboot required" if system.reboot_required else ""
+    yield f"  system    up {days} d {hours} h{clock}{reboot}"
+
+
+def _checkout(checkout: GitSample) -> str:
+    words = [checkout.branch or "detached", checkout.commit[:12]]
+    if checkout.is_dirty:
+        words.append("changed")
+    if checkout.behind:
+        words.append(f"{checkout.behind} behind")
+    return checkout.problem or " ".join(word for word in words if word)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _tint(status: Status, text: str, colour: bool) -> str:
@@ -34,4 +77,4 @@ def _tint(status: Status, text: str, colour: bool) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from vm_agent.boot import boot_id
 from vm_agent.collectors.base import Round
-from vm_health.model import HealthReport
+from vm_health.model import CollectorFailure, HealthReport
 from vm_health.rules import Thresholds, evaluate, overall
 from vm_health.version import VERSION
-
-_BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 
 class Sampler:
     """Takes one report after the other and numbers them.
 
-    ``vm_id`` and ``endpoint`` are asked each time: both may be unknown at boot and known later.
+    ``vm_id`` and ``endpoint`` are asked each time: both may be unknown at boot and known later. So is
+    ``own_failures``: what of the agent itself does not work, as a collector's failure is told.
     """
 
     def __init__(
-        self, collectors: Round, limits: Thresholds, vm_id: Callable[[], str], endpoint: Callable[[], str]
+        self,
+        collectors: Round,
+        limits: Thresholds,
+        vm_id: Callable[[], str],
+        endpoint: Callable[[], str],
+        own_failures: Callable[[], Sequence[CollectorFailure]] = tuple,
     ) -> None:
         self._collectors = collectors
         self._limits = limits
         self._vm_id = vm_id
         self._endpoint = endpoint
+        self._own_failures = own_failures
         self._host = socket.gethostname()
-        self._boot_id = _boot_id()
+        self._boot_id = boot_id()
         self._sequence = 0
 
     def take(self, now: datetime) -> HealthReport:
         """Look at the VM and judge what is seen; ``now`` is the sample's time."""
         sample = self._collectors.take(now)
+        if own := self._own_failures():
+            sample = replace(sample, failures=(*sample.failures, *own))
         findings = evaluate(sample, self._limits)
         self._sequence += 1
         return HealthReport(
@@ -69,6 +78,15 @@ def what_changed(before: HealthReport | None, after: HealthReport) -> str:
     for name, state in _states(after).items():
         if states.get(name) != state:
             return f"{name} is {'/'.join(state)}"
+    return _repaired(before, after)
+
+
+def _repaired(before: HealthReport, after: HealthReport) -> str:
+    known = {(repair.unit, repair.attempts, repair.circuit_open) for repair in before.repairs}
+    for repair in after.repairs:
+        if (repair.unit, repair.attempts, repair.circuit_open) not in known:
+            stand = "given up" if repair.circuit_open else f"{repair.attempts} attempts"
+            return f"local repair of {repair.unit}: {stand}"
     return ""
 
 
@@ -78,11 +96,3 @@ def _findings(report: HealthReport) -> set[tuple[str, str, str]]:
 
 def _states(report: HealthReport) -> dict[str, tuple[str, str]]:
     return {unit.name: (unit.active_state, unit.sub_state) for unit in report.sample.units}
-
-
-def _boot_id() -> str:
-    try:
-        with open(_BOOT_ID_FILE, encoding="ascii") as file:
-            return file.read(64).strip()
-    except OSError:
-        return ""

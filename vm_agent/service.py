@@ -5,6 +5,7 @@ The main thread only waits for signals, so that SIGTERM works at once whatever t
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import signal
 import socket
@@ -17,15 +18,19 @@ from vm_agent import collectors
 from vm_agent.board import Board, empty_report
 from vm_agent.collectors.base import Round
 from vm_agent.config import AgentConfig
+from vm_agent.duties import Duties
 from vm_agent.endpoint import Endpoint, advertised
-from vm_agent.imds import MONITOR_RESOURCE, Imds, TokenCache, VmIdentity
+from vm_agent.imds import Imds, VmIdentity
+from vm_agent.notify import Notifier
 from vm_agent.nudge import Nudger
 from vm_agent.sampler import Sampler, what_changed
-from vm_agent.telemetry import Telemetry
+from vm_agent.unit_watch import UnitWatch
+from vm_agent.wake import Wake
 from vm_health.model import HealthReport
 
 _LOG = logging.getLogger(__name__)
 COLLECTOR_TIMEOUT_SECONDS = 8.0
+_STOP_SECONDS = 4.0  # for the last metrics to be sent; systemd waits ten before it kills
 
 
 class Reporter:
@@ -62,115 +67,118 @@ class Reporter:
 class Agent:
     """All parts, wired for ``config``. The constructor binds the port and starts nothing."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, notifier: Notifier) -> None:
         self._config = config
+        self._notifier = notifier
         imds = Imds(config.imds_url)
         self._identity = VmIdentity(config.vm_id, imds)
-        self._telemetry: Telemetry | None = None
-        if config.telemetry is not None:
-            tokens = TokenCache(imds, MONITOR_RESOURCE) if config.telemetry_auth == "entra" else None
-            self._telemetry = Telemetry(config.telemetry, tokens)
         self._nudger = Nudger(config.nudge_url, config.nudge_key) if config.nudge_url else None
         self._samples = 0
         # The endpoint needs the board, the board would like the port: it starts with what is known.
         nothing = empty_report(socket.gethostname(), config.vm_id, config.endpoint, datetime.now(UTC))
         self._board = Board(nothing, config.stale_after_seconds)
-        self._endpoint = Endpoint(
-            config.listen_address, config.listen_port, self._board.current, self._own_numbers
-        )
+        self._endpoint = Endpoint(config, self._board, self._own_numbers)
+        self._wake = Wake()
+        self._duties = Duties(config, imds, self._wake.ring)
+        self._watch = UnitWatch(config.units, config.unit_source, config.system_bus, self._wake.ring)
+        looks = collectors.build(config, self._watch, keeps_history=True)
         self._sampler = Sampler(
-            Round(collectors.build(config), COLLECTOR_TIMEOUT_SECONDS),
+            Round(looks, COLLECTOR_TIMEOUT_SECONDS),
             config.limits,
             vm_id=self._identity.vm_id,
             endpoint=self.advertised,
+            own_failures=self._duties.failures,
         )
-        self._reporter = Reporter(config.report_interval_seconds, self._send, self._nudge)
+        self._reporter = Reporter(config.report_interval_seconds, self._duties.submit, self._nudge)
 
     def advertised(self) -> str:
         """Return the URL under which the endpoint is told to the watchdog."""
-        return advertised(self._config.endpoint, self._config.listen_address, self._endpoint.port)
+        endpoint = self._endpoint
+        return advertised(self._config.endpoint, endpoint.scheme, self._config.listen_address, endpoint.port)
 
-    def start(self) -> None:
-        """Start every thread but the sampler's."""
+    def start(self, on_broken: Callable[[], None]) -> None:
+        """Start every thread but the sampler's; ``on_broken`` is called where the endpoint can't go on."""
         config = self._config
-        self._endpoint.start()
+        self._endpoint.start(on_broken)
         self._identity.start()
-        if self._telemetry is not None:
-            self._telemetry.start()
+        self._watch.start()
+        self._duties.start()
         if self._nudger is not None:
             self._nudger.start()
         _LOG.info(
             "vm-agent runs",
             extra={
                 "units": ",".join(config.units) or "none",
-                "mounts": ",".join(config.disk_mounts) or "none",
-                "heartbeat_files": ",".join(config.heartbeat_files) or "none",
+                "mounts": ",".join(config.disk_mounts) or "all on disks",
+                "heartbeat_files": ",".join(path for _, path in config.heartbeat_files) or "none",
                 "health": f"{self.advertised() or 'port ' + str(self._endpoint.port)}/health",
                 "telemetry": config.telemetry.host if config.telemetry else "off",
             },
         )
 
     def sample_for_ever(self) -> None:
-        """Sample on schedule; a round that took too long skips beats and does not hurry to catch up."""
+        """Sample on schedule, and between when something rings; a round that took too long skips beats.
+
+        A rung sample leaves the schedule as it is.
+        """
         interval = self._config.sample_interval_seconds
         due = time.monotonic()
         while True:
             began = time.monotonic()
-            report = self._sampler.take(datetime.now(UTC))
+            now = datetime.now(UTC)
+            report = self._duties.take(self._sampler.take(now), now, began)
             self._samples += 1
             self._board.post(report, began)
             self._reporter.consider(report, began)
-            due += interval * max(1, -(-(time.monotonic() - due) // interval))
-            time.sleep(max(0.0, due - time.monotonic()))
+            # The loop itself pings systemd's watchdog, and only here: who hangs in a sample is killed.
+            self._notifier.sampled(report)
+            if began >= due:
+                due += interval * max(1, -(-(time.monotonic() - due) // interval))
+            self._wake.sleep_until(self._duties.next_look(due, began))
 
     def close(self) -> None:
-        """Free the port; what other threads are at is given up."""
-        self._endpoint.server_close()
-
-    def _send(self, report: HealthReport) -> None:
-        if self._telemetry is not None:
-            self._telemetry.submit(report)
+        """Free the port and save what waits; what other threads are at is given up."""
+        self._notifier.stopping()
+        self._endpoint.close()
+        self._duties.stop(_STOP_SECONDS)
 
     def _nudge(self, vm_id: str) -> None:
         if self._nudger is not None:
             self._nudger.nudge(vm_id)
 
     def _own_numbers(self) -> Mapping[str, float]:
-        found: dict[str, float] = {"samples": self._samples}
-        if self._telemetry is not None:
-            counts = self._telemetry.counts
-            found |= {
-                "telemetry_sent": counts.sent,
-                "telemetry_dropped": counts.dropped,
-                "telemetry_retried": counts.retried,
-                "telemetry_waiting": counts.waiting,
-            }
-        return found
+        return {"samples": self._samples, **self._watch.numbers(), **self._duties.numbers()}
 
 
-def run(config: AgentConfig) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code: 0, or 1 where the sampler broke.
+def run(config: AgentConfig, notifier: Notifier) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code: 0, or 1 where sampler or endpoint broke.
 
     Raises:
         ConfigError: the port cannot be had.
     """
+    # systemd's watchdog ends a stuck agent with SIGABRT: the journal then says where every thread hung.
+    faulthandler.enable()
     # Signals wake the main thread through a socket: an Event set from a handler can deadlock in wait().
     sleeper, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _keep_on)
-    agent = Agent(config)
-    agent.start()
+    agent = Agent(config, notifier)
     broken = threading.Event()
+
+    def break_off() -> None:
+        broken.set()
+        waker.send(b"\0")
+
+    agent.start(break_off)
 
     def sample() -> None:
         try:
             agent.sample_for_ever()
         except Exception:  # noqa: BLE001 - logged whole, and the process ends
             _LOG.exception("sampler broke; ending, so that systemd starts it afresh")
-            broken.set()
-            waker.send(b"\0")
+            break_off()
 
     threading.Thread(target=sample, name="sampler", daemon=True).start()
     sleeper.recv(1)

@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from vm_health.errors import TransientError
 from vm_health.model import UnitSample
 
-PROPERTIES = "Id,LoadState,ActiveState,SubState,Type,Result,NRestarts,MainPID,ActiveEnterTimestamp"
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,Type,Result,NRestarts,MainPID,ActiveEnterTimestamp,MemoryCurrent"
+)
 _MAX_COUNT = 2**31
+_MAX_BYTES = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,14 @@ def _unit(name: str, block: Mapping[str, str]) -> UnitSample:
         restarts=_count(block.get("NRestarts", "")),
         main_pid=_count(block.get("MainPID", "")),
         active_since=parse_moment(block.get("ActiveEnterTimestamp", "")),
+        memory_bytes=_size(block.get("MemoryCurrent", "")),
     )
+
+
+def _size(text: str) -> int:
+    """Read a size; "[not set]" and 2^64-1 stand where systemd does not know it."""
+    size = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+    return size if size < _MAX_BYTES else 0
 
 
 def _count(text: str) -> int:

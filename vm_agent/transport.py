@@ -34,8 +34,9 @@ def exchange(
     timeout_seconds: float,
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Send one request and read its answer.
+    """Send one request and read its answer; ``tls`` is for a server with a certificate of its own.
 
     Raises:
         TransientError: there was no (readable) answer; the text names the host, never a header or the query.
@@ -46,7 +47,7 @@ def exchange(
     try:
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
-                parts.hostname or "", parts.port, timeout=timeout_seconds, context=_tls()
+                parts.hostname or "", parts.port, timeout=timeout_seconds, context=tls or _tls()
             )
         else:
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)

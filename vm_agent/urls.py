@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urljoin, urlsplit
 
+from vm_health.settings_table import Secret
+
 DEFAULT_INGESTION_ENDPOINT = "https://dc.services.visualstudio.com"
 TRACK_PATH = "/v2.1/track"
 _INSTRUMENTATION_KEY = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -48,6 +50,11 @@ def url(text: str) -> str:
     if not is_acceptable(text):
         raise ValueError(_MUST_BE_URL)
     return text
+
+
+def secret_url(text: str) -> Secret:
+    """Check a URL whose path is a credential, as those of webhooks are."""
+    return Secret(url(text))
 
 
 def plain_url(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -83,6 +84,28 @@ def _state_to_dict(state: VmState) -> dict[str, Any]:
         "off_at": state.off_at,
         "outbox": [asdict(notice) for notice in state.outbox],
     }
+
+
+def encode_units(units: Mapping[str, UnitState]) -> str:
+    """Return the repair of ``units`` as JSON, as the agent keeps it for its own."""
+    found = [{"name": name, **asdict(unit)} for name, unit in sorted(units.items())]
+    return json.dumps({"schema": STATE_SCHEMA, "units": found}, default=_jsonable)
+
+
+def decode_units(text: str) -> dict[str, UnitState]:
+    """Parse what :func:`encode_units` wrote.
+
+    Raises:
+        WireError: with every fault found.
+    """
+    faults: list[str] = []
+    fields = Fields(load_object(text, MAX_STATE_CHARS, faults), "", faults)
+    if fields.whole("schema") != STATE_SCHEMA:
+        fields.fault("schema", str(STATE_SCHEMA))
+    units = {item.text("name"): _read_unit(item) for item in fields.children("units")}
+    if faults:
+        raise WireError(faults[:20])
+    return units
 
 
 def encode_notice(notice: Notice) -> str:

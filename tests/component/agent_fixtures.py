@@ -11,7 +11,7 @@ from tests.component.agent_site import Playback, Site
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def place(tmp_path: Path) -> Iterator[Site]:
     """A place with one healthy unit, web.service."""
     found = Site(tmp_path)
     yield found

@@ -86,6 +86,10 @@ class Site:
             **inherited,
             "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            # Nothing of this machine's own: its bus, its journal, the state of an agent that it may have.
+            "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.directory}/no-bus",
+            "VM_AGENT_JOURNAL": "off",
+            "VM_AGENT_STATE_DIR": str(self.directory / "state"),
             **settings,
         }
 

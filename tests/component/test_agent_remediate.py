@@ -22,13 +22,13 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def place(site: Site) -> Site:
+def place(place: Site) -> Site:
     """web.service is down, allowed, and up again once it is restarted."""
-    (site.directory / "allow").write_text("# ours\nweb.service\n")
-    (site.directory / "allow").chmod(0o644)
-    site.systemd_says(shown("failed/failed", 0))
-    (site.directory / "after").write_text(shown(pid=43))
-    return site
+    (place.directory / "allow").write_text("# ours\nweb.service\n")
+    (place.directory / "allow").chmod(0o644)
+    place.systemd_says(shown("failed/failed", 0))
+    (place.directory / "after").write_text(shown(pid=43))
+    return place
 
 
 def remediate(place: Site, *arguments: str, **variables: str) -> tuple[int, dict[str, Any]]:

@@ -16,6 +16,9 @@ from devcloud.azurite import Azurite
 from devcloud.tls import make_certificates
 from devcloud.tokens import TokenRefused, Tokens
 from tests.component.devcloud_site import ROOT, Site
+from vm_agent.collectors.scheduled_events import parse_events
+from vm_agent.imds import Imds
+from vm_health.model import ScheduledEvent
 
 pytest_plugins = ["tests.component.devcloud_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -86,6 +89,22 @@ async def test_imds_of_one_vm_by_name(site: Site) -> None:
         spec.location,
         spec.subscription_id,
     )
+
+
+async def test_imds_announces_what_it_was_told_to_each_vm(site: Site) -> None:
+    """As a VM asks for its Scheduled Events; the agent's own reader understands it."""
+    event = {"EventId": "A1", "EventType": "Redeploy", "EventStatus": "Scheduled", "NotBefore": ""}
+    site.cloud.identity.announce("Db-3", [event])
+    try:
+        found = await asyncio.to_thread(Imds(site.cloud.imds_url_for("db-3")).scheduled_events)
+        assert parse_events(found) == (ScheduledEvent("A1", "Redeploy", "Scheduled"),)
+        nothing = await asyncio.to_thread(Imds(site.cloud.imds_url_for("web-1")).scheduled_events)
+        assert nothing == {"DocumentIncarnation": 0, "Events": []}
+        url = f"{site.cloud.imds_url_for('db-3')}/metadata/scheduledevents?api-version=2020-07-01"
+        async with site.http.get(url) as response:
+            assert response.status == 400
+    finally:
+        site.cloud.identity.announce("Db-3", [])
 
 
 async def test_tokens_of_another_run_expired_ones_and_nonsense_are_refused() -> None:

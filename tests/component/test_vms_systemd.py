@@ -209,7 +209,8 @@ async def test_agent_unit_in_a_box(tmp_path: Path) -> None:
         await vm.start()
         # The agent has its own tests: this shows what any program finds in the unit's sandbox.
         vm.write_file(
-            "/etc/systemd/system/vm-agent.service.d/test.conf", f"[Service]\nExecStart=\nExecStart={PROBE}\n"
+            "/etc/systemd/system/vm-agent.service.d/test.conf",
+            f"[Service]\nType=simple\nExecStart=\nExecStart={PROBE}\n",
         )
         vm.write_file("/opt/probe.py", PROBE_CODE)
         result = await vm.run_script(f"systemctl daemon-reload; systemctl restart {AGENT_UNIT}", {}, 20)

@@ -77,10 +77,10 @@ class Site:
             raise AssertionError(f"no such record {message!r}; {self._story()}") from None
 
     async def decision(self, vm: str, event: str) -> str:
-        """Wait for an event of ``vm`` that begins with ``event``; returns its whole text."""
+        """Wait for an event of ``vm`` that holds ``event``; returns its whole text."""
 
         def told(extra: Row) -> str:
-            found = (text for text in extra["events"] if text.startswith(event))
+            found = (text for text in extra["events"] if event in text)
             return next(found, "") if extra["vm"] == vm else ""
 
         return told((await self.record("decision", lambda extra: bool(told(extra)))).extra)

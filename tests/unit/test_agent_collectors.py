@@ -1,4 +1,4 @@
-"""What is read from systemctl, how restarts are counted, and that no collector spoils a sample."""
+"""What is read from systemctl, and that no collector spoils a sample."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from tests.unit.agent_builders import NOW, a_unit
 from vm_agent.collectors.base import Parts, Round
-from vm_agent.collectors.units import RestartHistory
 from vm_agent.systemctl import parse_moment, parse_show
 from vm_health.errors import TransientError
-from vm_health.model import CollectorFailure, MemorySample
+from vm_health.model import CollectorFailure, LogSample, MemorySample
 
 # As systemd 252 prints it: its own order of lines, a block a unit, empty values where there is nothing.
 SHOWN = """\
 Type=notify
 MainPID=98
 Result=success
+MemoryCurrent=8114176
 NRestarts=2
 Id=systemd-journald.service
 LoadState=loaded
@@ -29,6 +29,7 @@ ActiveEnterTimestamp=Tue 2026-11-24 23:11:37 UTC
 Type=
 MainPID=0
 Result=success
+MemoryCurrent=[not set]
 NRestarts=0
 Id=nope.service
 LoadState=not-found
@@ -37,6 +38,7 @@ SubState=dead
 ActiveEnterTimestamp=
 
 Id=basic.target
+MemoryCurrent=18446744073709551615
 LoadState=loaded
 ActiveState=active
 SubState=active
@@ -49,6 +51,7 @@ def test_show_is_read_in_the_order_that_was_asked() -> None:
     assert journal.name == "syslog.service"  # asked by an alias: reported under the name that was asked
     assert (journal.service_type, journal.main_pid, journal.restarts) == ("notify", 98, 2)
     assert journal.active_since == datetime(2026, 11, 24, 23, 11, 37, tzinfo=UTC)
+    assert [unit.memory_bytes for unit in (journal, nope, target)] == [8114176, 0, 0]
     assert (nope.load_state, nope.service_type, nope.active_since, nope.is_up) == (
         "not-found",
         "simple",
@@ -72,26 +75,9 @@ def test_a_time_that_cannot_be_read_is_none(text: str) -> None:
     assert parse_moment(text) is None
 
 
-def test_restarts_count_for_fifteen_minutes_and_survive_a_count_that_begins_anew() -> None:
-    history = RestartHistory(window_seconds=900)
-    seen = [
-        history.observe("a.service", restarts, at_seconds)
-        for restarts, at_seconds in (
-            (7, 0.0),
-            (9, 10.0),
-            (9, 20.0),
-            (1, 100.0),
-            (1, 909.9),
-            (1, 910.0),
-            (1, 1000.0),
-        )
-    ]
-    assert seen == [0, 2, 2, 3, 3, 1, 0]
-    assert history.observe("b.service", 3, 1000.0) == 0
-
-
 class Fine:
     name = "fine"
+    interval_seconds = 0.0
 
     def collect(self, now: datetime) -> Parts:
         return {"memory": MemorySample(2, 1, 50.0)}
@@ -99,6 +85,7 @@ class Fine:
 
 class Broken:
     name = "broken"
+    interval_seconds = 0.0
 
     def collect(self, now: datetime) -> Parts:
         raise RuntimeError("x" * 1000)
@@ -106,6 +93,7 @@ class Broken:
 
 class Partial:
     name = "partial"
+    interval_seconds = 0.0
 
     def collect(self, now: datetime) -> Parts:
         return {"units": (a_unit(),), "failures": (CollectorFailure("partial", "one of two"),)}
@@ -113,14 +101,16 @@ class Partial:
 
 class Hanging:
     name = "hanging"
+    interval_seconds = 0.0
 
     def __init__(self) -> None:
         self.released = threading.Event()
-        self.entered = 0
+        self.entered = self.left = 0
 
     def collect(self, now: datetime) -> Parts:
         self.entered += 1
         self.released.wait(10)
+        self.left += 1
         return {"disks": ()}
 
 
@@ -135,17 +125,82 @@ def test_a_broken_collector_is_a_finding_and_the_others_go_on() -> None:
     )
 
 
-def test_a_hanging_collector_costs_its_time_out_and_one_thread() -> None:
+def test_a_hanging_collector_is_waited_for_once_and_costs_one_thread() -> None:
     hanging = Hanging()
     looks = Round([hanging, Fine()], timeout_seconds=0.05)
+    before = threading.active_count()
     for _ in range(3):
         sample = looks.take(NOW)
         assert sample.memory is not None
         assert sample.failures == (CollectorFailure("hanging", "no answer within 0.05 s"),)
-    assert hanging.entered == 1
+    assert (hanging.entered, threading.active_count() - before) == (1, 2)
     hanging.released.set()
-    stuck = [thread for thread in threading.enumerate() if thread.name == "hanging"]
-    for thread in stuck:
-        thread.join(5)
-    sample = looks.take(NOW)
+    while hanging.left < 1:  # the released look ends by itself
+        threading.Event().wait(0.001)
+    for _ in range(100):
+        sample = looks.take(NOW)
+        if not sample.failures:
+            break
     assert (sample.failures, hanging.entered) == ((), 2)
+
+
+class Slow:
+    """Brings one log line more each time, when it is let."""
+
+    name = "slow"
+    interval_seconds = 60.0
+
+    def __init__(self) -> None:
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.is_in = threading.Event()
+        self.entered = 0
+
+    def collect(self, now: datetime) -> Parts:
+        self.entered += 1
+        self.is_in.set()
+        assert self.may_go.wait(10)
+        return {"logs": (LogSample("slow", self.entered),)}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at_seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.at_seconds
+
+
+def test_a_slow_collector_is_asked_once_an_interval_and_delays_only_the_first_sample() -> None:
+    slow, clock = Slow(), Clock()
+    looks = Round([slow, Fine()], timeout_seconds=5, monotonic=clock)
+    assert looks.take(NOW).logs == (LogSample("slow", 1),)
+    clock.at_seconds += 59
+    assert looks.take(NOW).logs == (LogSample("slow", 1),)
+    assert slow.entered == 1
+    slow.may_go.clear()
+    slow.is_in.clear()
+    clock.at_seconds += 1
+    sample = looks.take(NOW)  # begun, and not waited for: the last answer stands
+    assert (sample.logs, sample.failures) == ((LogSample("slow", 1),), ())
+    assert slow.is_in.wait(5)
+    clock.at_seconds += 5
+    assert looks.take(NOW).failures == (CollectorFailure("slow", "no answer within 5 s"),)
+    slow.may_go.set()
+    clock.at_seconds += 60
+    seen = (looks.take(NOW).logs for _ in iter(int, 1))
+    assert next(logs for logs in seen if logs and logs != (LogSample("slow", 1),)) == (LogSample("slow", 3),)
+
+
+class AlsoLogs:
+    name = "also"
+    interval_seconds = 0.0
+
+    def collect(self, now: datetime) -> Parts:
+        return {"logs": (LogSample("file", 2),), "failures": (CollectorFailure("also", "one"),)}
+
+
+def test_logs_come_from_several_collectors() -> None:
+    sample = Round([AlsoLogs(), Slow()], timeout_seconds=5).take(NOW)
+    assert sample.logs == (LogSample("file", 2), LogSample("slow", 1))
+    assert sample.failures == (CollectorFailure("also", "one"),)

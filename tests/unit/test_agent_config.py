@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def given(**variables: str) -> AgentConfig:
 def test_no_settings_at_all_watch_the_machine_and_report_to_nobody() -> None:
     """It works with no configuration."""
     config = given()
-    assert (config.units, config.disk_mounts, config.heartbeat_files) == ((), ("/",), ())
+    assert (config.units, config.disk_mounts, config.heartbeat_files) == ((), (), ())
     assert (config.sample_interval_seconds, config.report_interval_seconds) == (15.0, 60.0)
     assert (config.listen_address, config.listen_port) == ("0.0.0.0", 8080)
     assert (config.telemetry, config.telemetry_auth, config.vm_id, config.nudge_url) == (None, "none", "", "")
@@ -45,7 +46,15 @@ def test_no_settings_at_all_watch_the_machine_and_report_to_nobody() -> None:
         ("UNITS", "nginx, db@1.service ,nginx", "units", ("nginx.service", "db@1.service")),
         ("UNITS", "a.b", "units", ("a.b.service",)),
         ("UNITS", "", "units", ()),
-        ("HEARTBEAT_FILES", "/run/a,/run/b c", "heartbeat_files", ("/run/a", "/run/b c")),
+        ("HEARTBEAT_FILES", "/run/a,/run/b c=d", "heartbeat_files", (("", "/run/a"), ("", "/run/b c=d"))),
+        ("HEARTBEAT_FILES", "web = /run/a", "heartbeat_files", (("web.service", "/run/a"),)),
+        ("UNIT_SOURCE", "dbus", "unit_source", "dbus"),
+        ("SYSTEM_BUS", "unix:guid=1,path=/run/bus", "system_bus", "/run/bus"),
+        ("SYSTEM_BUS", "tcp:host=x;unix:path=/a", "system_bus", "/a"),
+        ("LOG_FILES", "/var/log/a,/var/log/b", "log_files", ("/var/log/a", "/var/log/b")),
+        ("LOG_PATTERN", "a|b", "log_pattern", re.compile("a|b")),
+        ("LOG_ERRORS", "3", "limits", Thresholds(log_errors=3)),
+        ("SCHEDULED_EVENTS", "on", "scheduled_events", True),
         ("LISTEN_PORT", "0", "listen_port", 0),
         ("LISTEN_ADDRESS", "[::1]", "listen_address", "::1"),
         ("TELEMETRY_AUTH", "ENTRA", "telemetry_auth", "entra"),
@@ -68,6 +77,17 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("UNITS", ",".join(f"u{number}" for number in range(65))),
         ("DISK_MOUNTS", "data"),
         ("HEARTBEAT_FILES", "/run/a\nb"),
+        ("HEARTBEAT_FILES", "web=run/a"),
+        ("HEARTBEAT_FILES", "=/run/a"),
+        ("HEARTBEAT_FILES", "we b=/run/a"),
+        ("UNIT_SOURCE", "bus"),
+        ("SYSTEM_BUS", "/run/bus"),
+        ("SYSTEM_BUS", "unix:abstract=/x"),
+        ("LOG_PATTERN", "("),
+        ("LOG_PATTERN", "a" * 513),
+        ("LOG_WINDOW_SECONDS", "1"),
+        ("JOURNAL", "maybe"),
+        ("GIT_CHECKOUTS", "app"),
         ("SAMPLE_INTERVAL_SECONDS", "0"),
         ("SAMPLE_INTERVAL_SECONDS", "nan"),
         ("LISTEN_PORT", "65536"),
