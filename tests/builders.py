@@ -21,6 +21,7 @@ from vm_health.model import (
     PowerState,
     ProbeOutcome,
     ProbeResult,
+    RepairSample,
     Sample,
     Snapshot,
     Status,
@@ -85,6 +86,7 @@ def a_report(
     age: float = 0.0,
     vm_id: str = VM_ID,
     endpoint: str = "",
+    repairs: tuple[RepairSample, ...] = (),
     **sample: Any,
 ) -> HealthReport:
     """A report of a VM with the units ``up`` and ``down``; ``age`` is the sample's on the VM's own clock."""
@@ -104,6 +106,7 @@ def a_report(
         sample=seen,
         age_seconds=age,
         endpoint=endpoint,
+        repairs=repairs,
     )
 
 

@@ -14,7 +14,7 @@ from vm_health.incident import follow_incident
 from vm_health.model import Cause, Evidence, ProbeOutcome, ProbeResult, Status
 from vm_health.names import vm_key
 from vm_health.policy import Policy
-from vm_health.repair import Repair, on_down, on_up
+from vm_health.repair import Repair, on_down, on_local_repair, on_up
 from vm_health.state import (
     Decision,
     Event,
@@ -199,10 +199,12 @@ def _repairs(
             if name not in samples or samples[name].load_state == "loaded"
         )
     observed_at = None if seen is None else seen.observed_at
-    found: list[tuple[str, Repair | None]] = [
-        (name, on_down(state.units.get(name, UnitState()), observed_at, policy, now, f"{vm_id}/{name}"))
-        for name in down
-    ]
+    local = {} if seen is None else {repair.unit: repair for repair in seen.report.repairs}
+    found: list[tuple[str, Repair | None]] = []
+    for name in down:
+        unit = state.units.get(name, UnitState())
+        held = on_local_repair(unit, local.get(name), now)
+        found.append((name, held or on_down(unit, observed_at, policy, now, f"{vm_id}/{name}")))
     for name, unit in state.units.items():
         if name in down:
             continue

@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from vm_health.backoff import delay
+from vm_health.model import RepairSample
 from vm_health.policy import Policy
 from vm_health.state import UnitState
+
+LOCAL_REPAIR_GRACE_SECONDS = 60.0  # a sample and a restart may pass before the report tells of the attempt
+LOCAL_REPAIR_MOST_SECONDS = 600.0  # twice the longest wait of the shared backoff: later is no plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,22 @@ def on_up(state: UnitState, observed_at: datetime, policy: Policy) -> Repair | N
         return None
     up = replace(state, up_since=up_since, not_before=None, circuit_open=False)
     return Repair(up, f"up again after {state.attempts} attempts")
+
+
+def on_local_repair(state: UnitState, local: RepairSample | None, now: datetime) -> Repair | None:
+    """Hold back while the VM's own agent is at the unit; None where it is not, or not any more.
+
+    An agent that gave up, or whose announced attempt is long overdue, is no reason to wait: what a VM
+    reports must not keep it down for ever.
+    """
+    if local is None or local.circuit_open or local.not_before is None:
+        return None
+    overdue = (now - local.not_before).total_seconds()
+    ahead = -overdue
+    if overdue > LOCAL_REPAIR_GRACE_SECONDS or ahead > LOCAL_REPAIR_MOST_SECONDS:
+        return None
+    reason = f"the VM's own agent is at it: attempt {local.attempts + 1} at {local.not_before:%H:%M:%S} UTC"
+    return Repair(replace(state, not_before=None, up_since=None), reason)
 
 
 def _attempt(state: UnitState, policy: Policy, now: datetime, spread_key: str) -> Repair:
