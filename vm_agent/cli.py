@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -87,6 +88,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return EXIT_UNKNOWN
     except BrokenPipeError:  # `vm-agent check | head -1` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNKNOWN
+    except Exception:  # noqa: BLE001 - Python's own exit code for it is 1, and that would read as WARNING
+        traceback.print_exc()
         return EXIT_UNKNOWN
     return code
 

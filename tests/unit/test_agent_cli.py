@@ -59,6 +59,15 @@ def test_version_and_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 2
 
 
+def test_what_nobody_foresaw_is_not_known_and_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(dict[str, str]):
+        def get(self, *_: object) -> str:  # type: ignore[override]
+            raise RuntimeError("the unforeseen")
+
+    assert main(["check"], Broken()) == 3
+    assert "the unforeseen" in capsys.readouterr().err
+
+
 def test_flags_turn_on_what_settings_leave_off() -> None:
     assert not load({}).restart
     assert load({}, restart=True).restart
