@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import hypothesis
@@ -31,3 +32,9 @@ def require(condition: object, reason: str) -> None:
     if in_ci():
         pytest.fail(f"missing in CI: {reason}")
     pytest.skip(f"missing here: {reason}")
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported out of garbage collection: it stays anyway, and looking at it takes time."""
+    gc.collect()
+    gc.freeze()
