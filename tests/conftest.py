@@ -35,6 +35,6 @@ def require(condition: object, reason: str) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave all that was imported out of garbage collection: it stays anyway, and looking at it takes time."""
+    """Leave what was imported out of garbage collection: it stays anyway, and looking at it takes time."""
     gc.collect()
     gc.freeze()
