@@ -14,6 +14,8 @@ from benchmarks.options import Options
 
 MEASUREMENTS: Mapping[str, str] = {  # loaded when asked for: the local Azure's packages are many
     "import": "imports:measure",
+    "decisions": "decisions:measure",
+    "tick": "tick:measure",
     "agent": "agent:measure",
     "warm": "start:measure_warm",
     "restart": "restart:measure",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from devcloud.calls import Handler
 from devcloud.tokens import TENANT_ID, TokenRefused, Tokens
 from devcloud.vms.base import VmSpec
 
+CALLER = web.RequestKey("caller", dict)  # the claims of the token
 AUDIENCES = (
     "https://management.azure.com",
     "https://management.core.windows.net",
@@ -42,19 +44,23 @@ def arm_error(_status: int, code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
 
 
-def arm_guard(tokens: Tokens, audiences: Callable[[], Collection[str]]) -> Any:
-    """The middleware that demands a token and an api-version, and words ArmError as ARM does."""
+def arm_guard(
+    tokens: Tokens, audiences: Callable[[], Collection[str]], check: Callable[[web.Request], None]
+) -> Any:
+    """The middleware that demands a token, an api-version and what ``check`` does; words ArmError as ARM."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            tokens.verify(request.headers.get("Authorization"), [*AUDIENCES, *audiences()])
+            claims = tokens.verify(request.headers.get("Authorization"), [*AUDIENCES, *audiences()])
+            request[CALLER] = dict(claims)
         except TokenRefused as refused:
             return _unauthorized(refused)
         if not request.query.get("api-version"):
             message = "The api-version query parameter (?api-version=) is required for all requests."
             return _respond(ArmError(400, "MissingApiVersionParameter", message))
         try:
+            check(request)
             return await handler(request)
         except ArmError as error:
             return _respond(error)
@@ -124,16 +130,23 @@ class Operations:
             raise ValueError(f"retry_after_seconds: got {retry_after_seconds}, must be more than 0")
         self.retry_after_seconds = retry_after_seconds
         self._operations: dict[str, Operation] = {}
+        self._changing: Counter[str] = Counter()  # by lower-case name of the VM
 
     def add_routes(self, app: web.Application) -> None:
         """Serve the polling address."""
         app.router.add_get(COMPUTE + "/locations/{location}/operations/{operation}", self.poll)
 
-    def start(self, work: Coroutine[Any, Any, dict[str, Any] | None]) -> Operation:
-        """Begin ``work`` in the background."""
+    def is_changing(self, vm_name: str) -> bool:
+        """Whether an operation that changes the VM is under way: its provisioning state is Updating then."""
+        return self._changing[vm_name.lower()] > 0
+
+    def start(self, work: Coroutine[Any, Any, dict[str, Any] | None], *, changes: str = "") -> Operation:
+        """Begin ``work`` in the background; ``changes`` names the VM that is being changed by it."""
         operation = Operation(asyncio.create_task(work))
+        self._changing[changes.lower()] += 1
 
         def ended(task: asyncio.Task[Any]) -> None:
+            self._changing[changes.lower()] -= 1
             operation.ended_at = datetime.now(UTC)
             if not task.cancelled():
                 task.exception()  # read here, so that a failure nobody polls isn't reported as lost

@@ -31,10 +31,12 @@ class RunCommandAction:
         operations: Operations,
         *,
         agent_wait_seconds: float = 3.0,
+        updates_vm: bool = False,
     ) -> None:
         self._find = find
         self._operations = operations
         self._agent_wait_seconds = agent_wait_seconds
+        self._updates_vm = updates_vm
         self._running: dict[str, Operation] = {}
 
     def add_routes(self, app: web.Application) -> None:
@@ -60,7 +62,7 @@ class RunCommandAction:
             )
             raise ArmError(409, "Conflict", message)
         work = self._run(vm, script, environment, stuck=is_stuck(request))
-        operation = self._operations.start(work)
+        operation = self._operations.start(work, changes=vm.spec.name if self._updates_vm else "")
         self._running[vm.spec.name.lower()] = operation
         return self._operations.accepted(request, operation, vm.spec)
 

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from devcloud.arm import ArmError, Operation, Operations
-from devcloud.arm_run_command import (
-    agent_ready,
-    bad_request,
-    is_stuck,
-    json_object,
-    named_parameters,
-    tail,
-)
+from devcloud.arm import ArmError, Operations
+from devcloud.arm_run_command import agent_ready, is_stuck, json_object, tail
+from devcloud.arm_run_command_body import RunCommand, command_body, read_command
+from devcloud.calls import FAULT
 from devcloud.compute import VM, require_started
 from devcloud.log_tables import utc_now
 from devcloud.vms.base import SimulatedVm
 
 LIMIT = 25
-_LONGEST_SECONDS = 90 * 60
-_RETURNED = ("source", "parameters", "asyncExecution", "timeoutInSeconds", "treatFailureAsDeploymentFailure")
-
-
-@dataclass(slots=True)
-class RunCommand:
-    """One run command of a VM and how far it came."""
-
-    name: str
-    location: str
-    properties: Mapping[str, Any]
-    environment: Mapping[str, str]
-    timeout_seconds: float
-    provisioning_state: str = "Creating"
-    execution_state: str = "Pending"
-    message: str = ""
-    exit_code: int = 0
-    output: str = ""
-    error: str = ""
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    operation: Operation | None = None
-    script_task: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.script_task is not None and not self.script_task.done()
+# The message as users report it (azure-docs#117976); its status and code could not be verified.
+_FULL = (
+    f"The maximum number of managed Run commands (max={LIMIT}, current={LIMIT}) has been exceeded. Use fewer "
+    "Run commands and retry the request."
+)
 
 
 class ManagedRunCommands:
@@ -63,10 +33,12 @@ class ManagedRunCommands:
         operations: Operations,
         *,
         agent_wait_seconds: float = 3.0,
+        updates_vm: bool = False,
     ) -> None:
         self._find = find
         self._operations = operations
         self._agent_wait_seconds = agent_wait_seconds
+        self._updates_vm = updates_vm
         self._commands: dict[str, dict[str, RunCommand]] = {}
 
     def add_routes(self, app: web.Application) -> None:
@@ -97,21 +69,22 @@ class ManagedRunCommands:
     async def run_command_put(self, request: web.Request) -> web.Response:
         """Run a script: 201 for a new name, 200 for one that is run again."""
         vm, commands, name = self._addressed(request)
-        command = _read(request.match_info["name"], await json_object(request))
+        command = read_command(request.match_info["name"], await json_object(request))
+        _require_support(request)
         require_started(vm)
         earlier = commands.get(name)
         if earlier is not None and earlier.running:
             raise ArmError(409, "Conflict", f"Run command '{command.name}' is still in progress.")
         if earlier is None and len(commands) >= LIMIT:
-            message = f"The VM '{vm.spec.name}' has {LIMIT} run commands already, the most that it can have."
-            raise ArmError(409, "OperationNotAllowed", message)
+            raise ArmError(409, "OperationNotAllowed", _FULL)
         if earlier is not None:
             command.provisioning_state = "Updating"
         commands[name] = command
         command.script_task = asyncio.create_task(self._run(vm, command, stuck=is_stuck(request)))
-        command.operation = self._operations.start(self._provision(vm, command))
+        changes = vm.spec.name if self._updates_vm else ""
+        command.operation = self._operations.start(self._provision(vm, command), changes=changes)
         status = 201 if earlier is None else 200
-        body = _body(vm, command, expand=False)
+        body = command_body(vm, command, expand=False)
         return self._operations.accepted(request, command.operation, vm.spec, status=status, body=body)
 
     async def run_commands_get(self, request: web.Request) -> web.Response:
@@ -119,7 +92,7 @@ class ManagedRunCommands:
         vm, commands, name = self._addressed(request)
         if name not in commands:
             raise _not_found(request)
-        return web.json_response(_body(vm, commands[name], expand=_expands(request)))
+        return web.json_response(command_body(vm, commands[name], expand=_expands(request)))
 
     async def run_commands_list(self, request: web.Request) -> web.Response:
         """All run commands of a VM."""
@@ -127,7 +100,7 @@ class ManagedRunCommands:
         commands = self._commands.get(vm.spec.name.lower(), {})
         expand = _expands(request)
         return web.json_response(
-            {"value": [_body(vm, command, expand=expand) for command in commands.values()]}
+            {"value": [command_body(vm, command, expand=expand) for command in commands.values()]}
         )
 
     async def run_commands_delete(self, request: web.Request) -> web.Response:
@@ -196,52 +169,18 @@ class ManagedRunCommands:
             message = f"Run command '{command.name}' ended as {command.execution_state}: {command.exit_code}."
             raise ArmError(409, "VMExtensionProvisioningError", message)
         command.provisioning_state = "Succeeded"
-        return _body(vm, command, expand=False)
+        return command_body(vm, command, expand=False)
 
 
-def _read(name: str, body: dict[str, Any]) -> RunCommand:
-    if not isinstance(body.get("location"), str):
-        raise ArmError(400, "LocationRequired", "The location property is required for this definition.")
-    properties = body.get("properties")
-    source = properties.get("source") if isinstance(properties, dict) else None
-    script = source.get("script") if isinstance(source, dict) else None
-    if not isinstance(properties, dict) or not isinstance(script, str) or not script:
-        raise bad_request("properties.source.script: must be the script's text")
-    timeout = properties.get("timeoutInSeconds", _LONGEST_SECONDS)
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 0 < timeout <= _LONGEST_SECONDS:
-        raise bad_request(f"timeoutInSeconds: got {timeout!r}, must be 1 to {_LONGEST_SECONDS}")
-    environment = named_parameters(properties.get("parameters"))
-    environment |= named_parameters(properties.get("protectedParameters"))
-    return RunCommand(name, body["location"], properties, environment, float(timeout))
-
-
-def _body(vm: SimulatedVm, command: RunCommand, *, expand: bool) -> dict[str, Any]:
-    properties = {key: command.properties[key] for key in _RETURNED if key in command.properties}
-    properties["provisioningState"] = command.provisioning_state
-    if expand:
-        properties["instanceView"] = _instance_view(command)
-    return {
-        "name": command.name,
-        "id": f"{vm.spec.vm_id}/runCommands/{command.name}",
-        "type": "Microsoft.Compute/virtualMachines/runCommands",
-        "location": command.location,
-        "properties": properties,
-    }
-
-
-def _instance_view(command: RunCommand) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        "executionState": command.execution_state,
-        "executionMessage": command.message,
-        "exitCode": command.exit_code,
-        "output": command.output,
-        "error": command.error,
-    }
-    if command.started_at is not None:
-        view["startTime"] = command.started_at.isoformat()
-    if command.ended_at is not None:
-        view["endTime"] = command.ended_at.isoformat()
-    return view
+def _require_support(request: web.Request) -> None:
+    # As extensions that have no build for ARM64 are refused (azure-docs#108577).
+    fault = request.get(FAULT)
+    if fault is not None and fault.mode == "arm64":
+        message = (
+            "Extension with publisher 'Microsoft.CPlat.Core', type 'RunCommandHandlerLinux', and type "
+            "handler version '1.0' for CPU Architecture 'Arm64' was not found in the extension repository."
+        )
+        raise ArmError(404, "ExtensionNotFoundForCPUArchitecture", message)
 
 
 def _expands(request: web.Request) -> bool:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from devcloud.activity_log import ActivityLog
 from devcloud.arm import Operations, arm_error, arm_guard
+from devcloud.arm_permissions import Permissions
 from devcloud.arm_run_command import RunCommandAction
 from devcloud.arm_run_commands import ManagedRunCommands
 from devcloud.calls import CallLog, ErrorBody, observed
@@ -45,6 +47,9 @@ class CloudOptions:
     identity_port: int = 0
     retry_after_seconds: float = 1  # of ARM's polls
     agent_wait_seconds: float = 3  # how long a run command waits for a VM agent; minutes in Azure
+    # Whether the VM's provisioning state is Updating while a run command runs, as it is while an extension
+    # is being installed. Likely so in Azure; could not be verified.
+    run_commands_update_vm: bool = False
     list_page_size: int = 50
     ingestion_delay: timedelta = timedelta(0)
     keep_rows: timedelta = timedelta(hours=2)
@@ -81,6 +86,11 @@ class LocalCloud:
         self.tables = LogTables(delay=self._options.ingestion_delay, keep=self._options.keep_rows)
         self.engine = KqlEngine(self.tables)
         self.operations = Operations(self._options.retry_after_seconds)
+        self.activity = ActivityLog()
+        self.permissions = Permissions()
+        self.compute = Compute(
+            self.vms, self.operations, self.activity, page_size=self._options.list_page_size
+        )
         self._managed_commands: ManagedRunCommands | None = None
         self._listeners = self._build()
 
@@ -190,14 +200,14 @@ class LocalCloud:
         return app
 
     def _arm(self) -> web.Application:
-        guard = arm_guard(self.tokens, lambda: self._listeners["arm"].origins)
+        guard = arm_guard(self.tokens, lambda: self._listeners["arm"].origins, self.permissions.check)
         app = self._app("arm", arm_error, guard)
         wait = self._options.agent_wait_seconds
-        compute = Compute(self.vms, self.operations, page_size=self._options.list_page_size)
-        action = RunCommandAction(compute.find, self.operations, agent_wait_seconds=wait)
-        managed = ManagedRunCommands(compute.find, self.operations, agent_wait_seconds=wait)
-        compute.before_restart = [action.interrupt, managed.interrupt]
+        find, updates = self.compute.find, self._options.run_commands_update_vm
+        action = RunCommandAction(find, self.operations, agent_wait_seconds=wait, updates_vm=updates)
+        managed = ManagedRunCommands(find, self.operations, agent_wait_seconds=wait, updates_vm=updates)
+        self.compute.before_restart = [action.interrupt, managed.interrupt]
         self._managed_commands = managed
-        for part in (self.operations, compute, action, managed):
+        for part in (self.operations, self.compute, self.activity, action, managed):
             part.add_routes(app)
         return app

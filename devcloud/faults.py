@@ -13,7 +13,7 @@ from aiohttp import web
 
 PATH = "/_devcloud/faults"
 SERVICES = ("arm", "ingestion", "logs", "identity")
-MODES = ("", "disconnect", "answer_lost", "partial", "no_content", "stuck")
+MODES = ("", "disconnect", "answer_lost", "partial", "no_content", "stuck", "forbidden", "arm64")
 _KINDS: dict[str, tuple[type, ...]] = {
     "service": (str,),
     "operation": (str,),
@@ -44,7 +44,8 @@ class Fault:
 
     Modes: ``disconnect`` (any service: the connection ends and nothing was done), ``answer_lost`` (done, but
     the connection ends before the answer), ``partial`` (logs: rows plus an error; ingestion: every second
-    item refused, with ``status``), ``no_content`` (logs: 204), ``stuck`` (arm: a script that never ends).
+    item refused, with ``status``), ``no_content`` (logs: 204), ``stuck`` (arm: a script that never ends),
+    ``forbidden`` (arm: 403, naming the missing action), ``arm64`` (arm: no managed run commands on this VM).
     """
 
     service: str

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 
@@ -42,8 +43,8 @@ class Tokens:
     def __init__(self) -> None:
         self._secret = secrets.token_hex(32)
 
-    def mint(self, resource: str, lifetime_seconds: int = 86_400) -> MintedToken:
-        """A token for ``resource``; a negative life gives one that has expired."""
+    def mint(self, resource: str, lifetime_seconds: int = 86_400, *, upn: str = "") -> MintedToken:
+        """A token for ``resource``; a negative life gives one that has expired, ``upn`` a person's."""
         now = int(time.time())
         expires_on = now + lifetime_seconds
         not_before = min(now, expires_on) - 5  # Azurite compares with its own clock, strictly
@@ -59,11 +60,16 @@ class Tokens:
             "tid": TENANT_ID,
             "ver": "1.0",
         }
+        if upn:
+            claims["upn"] = upn
         text = jwt.encode(claims, self._secret, algorithm=_ALGORITHM)
         return MintedToken(text, not_before, expires_on, resource)
 
-    def verify(self, authorization: str | None, audiences: Collection[str]) -> None:
-        """Check an ``Authorization`` header; raises TokenRefused. A trailing slash of an audience is free."""
+    def verify(self, authorization: str | None, audiences: Collection[str]) -> Mapping[str, Any]:
+        """Check an ``Authorization`` header and return the token's claims; raises TokenRefused.
+
+        A trailing slash of an audience is free.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise TokenRefused("the 'Authorization' header with a Bearer token is missing")
@@ -79,3 +85,4 @@ class Tokens:
                 f"the access token is for audience {claims['aud']!r}, must be one of {sorted(audiences)}",
                 wrong_audience=True,
             )
+        return claims

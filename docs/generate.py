@@ -1,4 +1,4 @@
-"""Writes the files that come from tables in the code: run ``make docs`` after a setting has changed."""
+"""Writes the files that come from tables in the code: run ``make docs`` after a setting or route changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT))
 from vm_agent import settings as agent  # noqa: E402
 from vm_health.settings_table import example_lines  # noqa: E402
 from vm_watchdog import settings as watchdog  # noqa: E402
+from vm_watchdog.openapi import document_text  # noqa: E402
 
 _WATCHDOG = """\
 # Settings of the watchdog, in the function app's application settings (WATCHDOG_*). Those that are commented
@@ -32,3 +33,4 @@ def env_example() -> str:
 
 if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example(), encoding="utf-8")
+    (ROOT / "docs" / "openapi.json").write_text(document_text(), encoding="utf-8")

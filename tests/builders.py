@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vm_health.backoff import BackoffPolicy
 from vm_health.model import (
     Cause,
     CollectorFailure,
@@ -27,6 +28,7 @@ from vm_health.model import (
     Status,
     UnitSample,
 )
+from vm_health.policy import Policy
 from vm_health.rules import Thresholds, evaluate, overall
 from vm_health.state import Incident, Notice, NoticeKind
 from vm_watchdog.ports import Target
@@ -34,6 +36,9 @@ from vm_watchdog.ports import Target
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 SUBSCRIPTION = "00000000-0000-4000-8000-000000000001"
 GIB = 1024**3
+
+
+EXACT = Policy(backoff=BackoffPolicy(jitter_fraction=0.0))  # as in a fleet of a few VMs
 
 
 def at(seconds: float) -> datetime:

@@ -6,36 +6,38 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tests.builders import NO_PROBE, UNREACHABLE, a_report, a_snapshot, answers, at, evidence
+from tests.builders import EXACT, NO_PROBE, UNREACHABLE, a_report, a_snapshot, answers, at, evidence
 from vm_health.machine import step
 from vm_health.model import Evidence, PowerState
 from vm_health.policy import Policy
-from vm_health.state import Decision, Event, Notice, RestartUnit, VmState
+from vm_health.state import Decision, Event, Hold, Notice, RestartUnit, VmState
 
 
 @dataclass(slots=True)
 class Story:
     """Feeds looks to ``step``, each with what the one before left, and keeps all that was decided."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = EXACT
     state: VmState = field(default_factory=VmState)
     decisions: list[Decision] = field(default_factory=list)
 
-    def look(self, seconds: float, found: Evidence) -> Decision:
+    def look(
+        self, seconds: float, found: Evidence, hold: Hold | None = None, *, is_silenced: bool = False
+    ) -> Decision:
         """Decide on ``found``; the outbox counts as sent afterwards."""
-        decision = step(self.state, found, self.policy, at(seconds))
+        decision = step(self.state, found, self.policy, at(seconds), hold, is_silenced=is_silenced)
         self.decisions.append(decision)
         self.state = _sent(decision.state)
         return decision
 
     def down(self, seconds: float, *units: str, age: float = 0.0) -> Decision:
         """The endpoint says that ``units`` are down."""
-        report = a_report(down=units or ("web.service",), age=age)
+        report = a_report(down=units or ("web.service",), age=age, taken_at=at(seconds - age))
         return self.look(seconds, evidence(probe=answers(report)))
 
     def up(self, seconds: float, *units: str, age: float = 0.0) -> Decision:
         """Endpoint and telemetry say that all is fine."""
-        report = a_report(up=units or ("web.service",), age=age)
+        report = a_report(up=units or ("web.service",), age=age, taken_at=at(seconds - age))
         snapshot = a_snapshot(report, age=age + 1, received_age=age + 0.5, now=at(seconds))
         return self.look(seconds, evidence(probe=answers(report), snapshot=snapshot))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from vm_health.incident import follow_incident
+from vm_health.incident import Telling, follow_incident
 from vm_health.machine import step
 from vm_health.model import Evidence, HealthReport, PowerState, ProbeOutcome, ProbeResult
 from vm_health.policy import Policy
@@ -34,8 +34,8 @@ def after_giving_up(
     state: VmState, report: HealthReport, units: tuple[str, ...], attempts: int, now: datetime
 ) -> tuple[VmState, tuple[Notice, ...]]:
     """Return the state, and what must be said, after local repair has given up ``units``."""
-    incident, notices = follow_incident(state, _name(report), state.sequence, units, attempts, now)
-    return replace(state, incident=incident, sequence=state.sequence + len(notices)), notices
+    told = follow_incident(state, state, Telling(_name(report), now, attempts, units))
+    return replace(told, outbox=()), told.outbox
 
 
 def _name(report: HealthReport) -> str:

@@ -152,6 +152,7 @@ def _with_properties(
 def _questions(unit: str) -> Iterator[tuple[str, str]]:
     kind = unit.rpartition(".")[2]
     yield _UNIT, "ActiveEnterTimestamp"
+    yield _UNIT, "InactiveExitTimestamp"
     for name in _PROPERTIES.get(kind, ()):
         yield f"{SYSTEMD}.{kind.capitalize()}", name
 
@@ -170,6 +171,7 @@ def unit_sample(unit: str, row: Sequence[Any], properties: dict[str, Any]) -> Un
         main_pid=properties.get("MainPID", 0),
         active_since=_moment(properties.get("ActiveEnterTimestamp", 0)),
         memory_bytes=memory if memory < _MAX_BYTES else 0,
+        started_at=_moment(properties.get("InactiveExitTimestamp", 0)),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vm_agent import config
+from vm_agent import cli_help, config
 from vm_health.errors import ConfigError, TransientError, WatchdogError
 from vm_health.version import VERSION
 
@@ -19,61 +19,7 @@ if TYPE_CHECKING:
     from vm_health.model import HealthReport
 
 EXIT_UNKNOWN = 3
-
-_DESCRIPTION = "Watches this VM's services, disks, memory and heartbeat files, serves /health and reports."
-_EPILOG = """\
-examples:
-  vm-agent check                                     look once: exit code 0 healthy, 1 warning, 2 critical
-  VM_AGENT_UNITS=nginx,postgresql vm-agent check     the same with services that must be up
-  vm-agent check --json | jq .findings               the same for programs
-  sudo vm-agent install --units nginx --dry-run      what makes it a service; without --dry-run: do it
-  vm-agent status                                    ask the running service: findings, repairs, telemetry
-  curl -i http://127.0.0.1:8080/health               200 while it works, 503 when it does not
-
-settings come from the environment (VM_AGENT_*) and from /etc/vm-agent/agent.toml; `vm-agent run --help`
-lists them. Without any it watches disks and memory.
-"""
-_CHECK_EPILOG = """\
-exit codes: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 not known (settings, for one)
-
---restart restarts units of VM_AGENT_UNITS that are down and in the allow-list, with the backoff of the
-watchdog: 10, 20, 40, 80, 160, 300 s, six attempts, from the start after 10 stable minutes. It waits for the
-first step itself; later ones are due at later looks. What was stopped by hand stays stopped. Without the
-flag a check restarts nothing, whatever VM_AGENT_RESTART says: that is for `run`.
-
---alert posts to VM_AGENT_ALERT_WEBHOOK_URL when the status has changed for good, and again until it is taken.
-
-examples:
-  vm-agent check --json
-  */2 * * * *  root  vm-agent check --restart --alert >/dev/null      in /etc/cron.d, without the service
-"""
-_STATUS_EPILOG = """\
-exit codes: as check, of what the running agent says; 3 where it does not answer
-
-example:
-  vm-agent status --json | jq .repairs
-"""
-_INSTALL_EPILOG = """\
-Makes the user vm-agent, /etc/vm-agent/agent.toml (kept if it is there), the allow-list with the given units
-added, the systemd unit and the polkit rule that lets that user restart exactly these units; then starts the
-service and waits until it answers. May be repeated: nothing that is right already is touched.
-
-examples:
-  sudo vm-agent install --units nginx,postgresql --restart
-  sudo APPLICATIONINSIGHTS_CONNECTION_STRING=... vm-agent install --units nginx
-  vm-agent install --units nginx --dry-run
-  sudo vm-agent install --units nginx --root /mnt/image      files only, for a machine image
-"""
-_REMEDIATE_EPILOG = """\
-Meant to be called as root by Azure Run Command, which gives UNIT and TOKEN as variables. Restarts the
-unit only if /etc/vm-agent/allow-units names it and the token was never used. Prints one line,
-VM_AGENT_RESULT {"result": "restarted|refused|duplicate|failed", ...}.
-
-exit codes: 0 restarted, 4 refused, 5 duplicate token, 6 failed
-
-example:
-  vm-agent remediate --unit nginx.service --token 2026-11-24-1
-"""
+MAX_LOCK_MINUTES = 60
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -183,38 +129,87 @@ def _remediate(environ: Mapping[str, str], arguments: argparse.Namespace) -> int
     return done.result.exit_code
 
 
+def _lock(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    from vm_agent import lock_command  # noqa: PLC0415
+    from vm_agent.render import lock_text  # noqa: PLC0415
+
+    path = config.deploy_lock_file(config.as_the_service(environ))
+    holder = config.who_asks(environ) if arguments.holder is None else arguments.holder
+    made, former = lock_command.lock(path, arguments.minutes, holder, datetime.now(UTC))
+    if former is not None:
+        print(f"takes the place of the lock {lock_text(former)}")
+    print(f"locked {lock_text(made)}: nothing is restarted, no alert is sent; `vm-agent unlock` ends it")
+    return 0
+
+
+def _unlock(environ: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    from vm_agent import lock_command  # noqa: PLC0415
+
+    was_there = lock_command.unlock(config.deploy_lock_file(config.as_the_service(environ)))
+    print("unlocked" if was_there else "there is no deploy lock")
+    return 0
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MAX_LOCK_MINUTES:  # also catches nan
+        raise argparse.ArgumentTypeError(
+            f"must be a number above 0, {MAX_LOCK_MINUTES} at most, was {text!r}"
+        )
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vm-agent",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
+        description=cli_help.DESCRIPTION,
+        epilog=cli_help.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="run|check|status|install|remediate|version"
+        dest="command", required=True, metavar="run|check|status|install|lock|unlock|remediate|version"
     )
     run = _command(commands, "run", _run, "watch, serve /health and report until SIGTERM", _settings_help())
-    check = _command(commands, "check", _check, "look once; exit code 0, 1, 2 or 3", _CHECK_EPILOG)
-    status = _command(commands, "status", _status, "ask the running agent how it is", _STATUS_EPILOG)
+    check = _command(commands, "check", _check, "look once; exit code 0, 1, 2 or 3", cli_help.CHECK_EPILOG)
+    status = _command(commands, "status", _status, "ask the running agent how it is", cli_help.STATUS_EPILOG)
     for command in (check, status):
         command.add_argument("--json", action="store_true", help="print the report as /health serves it")
     for command in (run, check):
         command.add_argument("--restart", action="store_true", help="restart allowed units that are down")
         command.add_argument("--alert", action="store_true", help="send alerts to the configured channel")
-    install = _command(commands, "install", _install, "run the agent as a service", _INSTALL_EPILOG)
+    install = _command(commands, "install", _install, "run the agent as a service", cli_help.INSTALL_EPILOG)
     install.add_argument(
         "--units", metavar="A,B", default="", help="units to watch, and to allow restarts of"
     )
     install.add_argument("--restart", action="store_true", help="let the agent itself restart these units")
     install.add_argument("--dry-run", action="store_true", help="only say what would be done")
     install.add_argument("--root", metavar="DIR", default="/", help="write below DIR and run nothing")
+    _add_lock_commands(commands)
     remediate = _command(
-        commands, "remediate", _remediate, "restart one allowed unit, once for a token", _REMEDIATE_EPILOG
+        commands,
+        "remediate",
+        _remediate,
+        "restart one allowed unit, once for a token",
+        cli_help.REMEDIATE_EPILOG,
     )
     remediate.add_argument("--unit", metavar="U", help="full name of the unit; default: the variable UNIT")
     remediate.add_argument("--token", metavar="T", help="fencing token; default: the variable TOKEN")
     _command(commands, "version", _version, "print the version", "")
     return parser
+
+
+def _add_lock_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    lock = _command(
+        commands, "lock", _lock, "keep repair and alerts off during a deployment", cli_help.LOCK_EPILOG
+    )
+    lock.add_argument(
+        "--minutes", metavar="N", type=_minutes, default=15.0, help="how long at most, up to 60; default 15"
+    )
+    lock.add_argument("--holder", metavar="TEXT", help="who holds it and why; default: who calls")
+    _command(commands, "unlock", _unlock, "end the deployment's lock", cli_help.UNLOCK_EPILOG)
 
 
 def _command(

@@ -37,6 +37,7 @@ class AgentConfig:
     git_checkouts: tuple[str, ...]
     git_interval_seconds: float
     scheduled_events: bool
+    deploy_lock_file: str
     sample_interval_seconds: float
     report_interval_seconds: float
     metrics_interval_seconds: float
@@ -117,6 +118,27 @@ def load_remediation(environ: Mapping[str, str]) -> RemediationConfig:
     if faults:
         raise ConfigError("settings of vm-agent remediate", faults)
     return RemediationConfig(**values)
+
+
+def deploy_lock_file(environ: Mapping[str, str]) -> str:
+    """Return where the deploy lock lies, "" for nowhere; a fault in any other setting stops no deployment.
+
+    Raises:
+        ConfigError: the file is unreadable or this setting is faulty.
+    """
+    faults: list[str] = []
+    table = _read_file(environ, faults)
+    wanted = [setting for setting in SETTINGS if setting.name == "DEPLOY_LOCK_FILE"]
+    values = read_values(wanted, PREFIX, environ, faults, table)
+    if faults:
+        raise ConfigError("settings of the deploy lock", faults)
+    found: str = values["deploy_lock_file"]
+    return found
+
+
+def who_asks(environ: Mapping[str, str]) -> str:
+    """Return who called the command, as far as the environment tells."""
+    return environ.get("SUDO_USER") or environ.get("USER", "")
 
 
 def remediation_request(environ: Mapping[str, str]) -> tuple[str, str]:

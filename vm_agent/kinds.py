@@ -33,6 +33,14 @@ def path(text: str) -> str:
     return text
 
 
+def path_or_off(text: str) -> str:
+    """One absolute path, "" for none (an empty variable counts as not given, so there is a word for it)."""
+    try:
+        return "" if text.lower() in ("", "off") else path(text)
+    except ValueError as error:
+        raise ValueError(f"off, or {error}") from None
+
+
 def paths(text: str) -> tuple[str, ...]:
     """Absolute paths with commas between them."""
     found = _items(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vm_health.model import HealthReport, SystemSample
+from vm_health.model import Cause, HealthReport, SystemSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def measures(report: HealthReport) -> Iterator[Measure]:
         if not checkout.problem:
             yield Measure("health.git_behind", float(checkout.behind), "path", checkout.path)
             yield Measure("health.git_dirty", float(checkout.is_dirty), "path", checkout.path)
+    yield Measure("health.deploy_lock", float(sample.deploy_lock is not None))
 
 
 def _system(system: SystemSample) -> Iterator[Measure]:
@@ -66,8 +67,9 @@ def summary(report: HealthReport) -> dict[str, float]:
     sample = report.sample
     found = {
         "units_total": float(len(sample.units)),
-        "units_down": float(sum(not unit.is_up for unit in sample.units)),
-        "findings": float(len(report.findings)),
+        # What is only starting is told as a finding too, and is neither down nor trouble.
+        "units_down": float(sum(finding.code is Cause.SERVICE_DOWN for finding in report.findings)),
+        "findings": float(sum(finding.status.severity > 0 for finding in report.findings)),
         "status_code": float(report.status.exit_code),
         "recent_restarts": float(sum(unit.recent_restarts for unit in sample.units)),
     }

@@ -22,6 +22,7 @@ _VM = {
 }
 _SAMPLE = {
     "vm_health_service_active": "1 while the unit is up (health.service_active).",
+    "vm_health_service_starting": "1 while the unit starts and is not late yet: neither up nor down.",
     "vm_health_recent_restarts": "Restarts of the unit within 15 minutes (health.crash_count).",
     "vm_health_service_memory_bytes": "Memory of the unit as systemd counts it.",
     "vm_health_service_start_timestamp_seconds": "When the unit became active.",
@@ -49,6 +50,8 @@ _SAMPLE = {
     "vm_health_checkout_behind_commits": "Commits that the checkout is behind its upstream as last fetched.",
     "vm_health_checkout_dirty": "1 while the checkout has local changes.",
     "vm_health_scheduled_events": "Maintenance that Azure announces, by type and status.",
+    "vm_health_deploy_lock": "1 while a deployment keeps repair and alerts off.",
+    "vm_health_deploy_lock_end_timestamp_seconds": "When the deploy lock ends by itself.",
     "vm_health_collector_failed": "1 for each collector that failed or hung.",
     "vm_health_repair_attempts": "Restarts of the unit by the agent since it was last stable.",
     "vm_health_repair_circuit_open": "1 while the agent has given up restarting the unit.",
@@ -63,9 +66,10 @@ def report_lines(report: HealthReport, *, open_metrics: bool) -> str:
     for status in _STATUSES:
         found["vm_health_status"].add(report.status is status, status=status.value)
     for finding in report.findings:
-        found["vm_health_finding"].add(
-            1, code=finding.code.value, subject=finding.subject, status=finding.status.value
-        )
+        if finding.status.severity:  # who alerts on any of them must not hear of a unit that is just starting
+            found["vm_health_finding"].add(
+                1, code=finding.code.value, subject=finding.subject, status=finding.status.value
+            )
     if report.sequence:
         found["vm_health_sample_timestamp_seconds"].add(report.sample.taken_at.timestamp())
     families = [info, *found.values(), *(_sample_families(report) if is_current(report) else ())]
@@ -98,7 +102,7 @@ def _sample_families(report: HealthReport) -> Iterator[Family]:
         "vm_health_service_restarts", "counter", "Restarts of the unit, as systemd counts them."
     )
     sample = report.sample
-    _add_units(found, restarts, sample)
+    _add_units(found, restarts, report)
     _add_storage(found, sample)
     _add_system(found, sample)
     _add_files(found, sample)
@@ -109,8 +113,10 @@ def _sample_families(report: HealthReport) -> Iterator[Family]:
     yield restarts
 
 
-def _add_units(found: Mapping[str, Family], restarts: Family, sample: Sample) -> None:
-    for unit in sample.units:
+def _add_units(found: Mapping[str, Family], restarts: Family, report: HealthReport) -> None:
+    starting = {finding.subject for finding in report.findings if finding.code is Cause.SERVICE_STARTING}
+    for unit in report.sample.units:
+        found["vm_health_service_starting"].add(unit.name in starting, unit=unit.name)
         found["vm_health_service_active"].add(unit.is_up, unit=unit.name)
         found["vm_health_recent_restarts"].add(unit.recent_restarts, unit=unit.name)
         found["vm_health_service_memory_bytes"].add(unit.memory_bytes or None, unit=unit.name)
@@ -161,6 +167,9 @@ def _add_files(found: Mapping[str, Family], sample: Sample) -> None:
     for kind, status in events:
         count = events.count((kind, status))
         found["vm_health_scheduled_events"].add(count, type=kind, status=status)
+    found["vm_health_deploy_lock"].add(sample.deploy_lock is not None)
+    if sample.deploy_lock is not None:
+        found["vm_health_deploy_lock_end_timestamp_seconds"].add(sample.deploy_lock.until.timestamp())
     for failure in sample.failures:
         found["vm_health_collector_failed"].add(1, collector=failure.collector)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vm_health.model import GitSample, HealthReport, Status, SystemSample
+from vm_health.model import DeployLock, GitSample, HealthReport, Status, SystemSample
 
 _COLOURS = {Status.HEALTHY: "32", Status.WARNING: "33", Status.CRITICAL: "31", Status.UNKNOWN: "35"}
 
@@ -42,6 +42,13 @@ def report_lines(report: HealthReport, colour: bool = False) -> Iterator[str]:
     for event in sample.scheduled_events:
         begins = "" if event.not_before is None else f" from {event.not_before:%Y-%m-%d %H:%M:%S} UTC"
         yield f"  event     {event.event_type}  {event.status}{begins}  {event.description}".rstrip()
+    if sample.deploy_lock is not None:
+        yield f"  lock      {lock_text(sample.deploy_lock)}: nothing is restarted, no alert is sent"
+
+
+def lock_text(lock: DeployLock) -> str:
+    """Return a deploy lock in words: until when it holds, and whose it is."""
+    return f"until {lock.until:%H:%M:%S} UTC" + (f" ({lock.holder})" if lock.holder else "")
 
 
 def _system_lines(system: SystemSample) -> Iterator[str]:

@@ -19,8 +19,10 @@ from typing import Protocol
 from vm_agent.allow_list import read_allow_list
 from vm_agent.backoff_file import BackoffFile, after_clock_jump
 from vm_agent.files import DirectoryLock
+from vm_agent.render import lock_text
+from vm_health.backoff import BackoffPolicy
 from vm_health.errors import PermanentError, TransientError
-from vm_health.model import Cause, CollectorFailure, HealthReport, RepairSample, UnitSample
+from vm_health.model import Cause, CollectorFailure, DeployLock, HealthReport, RepairSample, UnitSample
 from vm_health.policy import Policy
 from vm_health.repair import Repair, on_down, on_up
 from vm_health.state import UnitState
@@ -71,7 +73,8 @@ class LocalRepair:
         self._file = BackoffFile(state_dir)
         self._lock = DirectoryLock(state_dir)
         self._restarter = restarter
-        self._policy = policy or Policy()
+        # One machine asks one systemd: there is nobody to be out of step with.
+        self._policy = policy or Policy(backoff=BackoffPolicy(jitter_fraction=0.0))
         self._done = done
         self._states: dict[str, UnitState] = {}
         self._outcomes: dict[str, str] = {}
@@ -90,6 +93,9 @@ class LocalRepair:
         """
         self.look_at = None
         samples = {unit.name: unit for unit in report.sample.units if unit.name in self._units}
+        if (lock := report.sample.deploy_lock) is not None:
+            # What is due stays due; it is done after the lock, if the unit is down then.
+            return Considered(self._told(report, dict.fromkeys(samples, _held(lock))))
         if all(unit.is_up for unit in samples.values()) and not self._file.exists():
             self._states, self._problem = {}, ""
             return Considered(report)
@@ -139,7 +145,7 @@ class LocalRepair:
         self._states, self._problem = states, ""
         self.look_at = min((one.look_at for one in repairs.values() if one.look_at), default=None)
         self._act([name for name, repair in repairs.items() if repair.attempt_now])
-        gave_up = tuple(name for name, repair in repairs.items() if repair.gave_up)
+        gave_up = tuple(name for name, repair in repairs.items() if repair.opened_circuit)
         for name in gave_up:
             _LOG.error("repair gave up", extra={"unit": name, "reason": repairs[name].reason})
         attempts = max((state.attempts for state in states.values()), default=0)
@@ -161,7 +167,8 @@ class LocalRepair:
             return None
         repair = on_down(state or UnitState(), now, self._policy, now, unit.name)
         outcome = self._outcomes.get(unit.name, "")
-        notes[unit.name] = f"local repair: {repair.reason}" + (f" ({outcome})" if outcome else "")
+        needs = ", people are needed" if repair.state.circuit_open else ""
+        notes[unit.name] = f"local repair: {repair.reason}{needs}" + (f" ({outcome})" if outcome else "")
         if repair.attempt_now:
             _LOG.warning("repair", extra={"unit": unit.name, "reason": repair.reason})
         return repair
@@ -183,7 +190,8 @@ class LocalRepair:
         if problem != self._problem:
             _LOG.error("repair is not possible", extra={"reason": problem})
         self._problem = f"nothing is restarted by the agent: {problem}"
-        down = [name for name, unit in samples.items() if not unit.is_up]
+        starting = {one.subject for one in report.findings if one.code is Cause.SERVICE_STARTING}
+        down = [name for name, unit in samples.items() if not unit.is_up and name not in starting]
         self._states = {name: UnitState(circuit_open=True) for name in down}
         return Considered(self._told(report, dict.fromkeys(down, "not restarted by the agent")))
 
@@ -225,3 +233,7 @@ class LocalRepair:
         except TransientError as error:
             problem = str(error)
         return f"the last restart failed: {problem}" if problem else ""
+
+
+def _held(lock: DeployLock) -> str:
+    return f"not restarted: a deployment holds this VM {lock_text(lock)}"

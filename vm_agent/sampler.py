@@ -78,7 +78,14 @@ def what_changed(before: HealthReport | None, after: HealthReport) -> str:
     for name, state in _states(after).items():
         if states.get(name) != state:
             return f"{name} is {'/'.join(state)}"
-    return _repaired(before, after)
+    return _locked(before, after) or _repaired(before, after)
+
+
+def _locked(before: HealthReport, after: HealthReport) -> str:
+    lock = after.sample.deploy_lock
+    if before.sample.deploy_lock == lock:
+        return ""
+    return "deploy lock is gone" if lock is None else f"deploy lock until {lock.until:%H:%M:%S} UTC"
 
 
 def _repaired(before: HealthReport, after: HealthReport) -> str:

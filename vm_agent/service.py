@@ -81,7 +81,7 @@ class Agent:
         self._wake = Wake()
         self._duties = Duties(config, imds, self._wake.ring)
         self._watch = UnitWatch(config.units, config.unit_source, config.system_bus, self._wake.ring)
-        looks = collectors.build(config, self._watch, keeps_history=True)
+        looks = collectors.build(config, self._watch, self._identity.vm_id, keeps_history=True)
         self._sampler = Sampler(
             Round(looks, COLLECTOR_TIMEOUT_SECONDS),
             config.limits,

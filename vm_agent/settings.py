@@ -6,7 +6,7 @@ Parsing, the documentation and ``.env.example`` come from here. Reads nothing; `
 from __future__ import annotations
 
 from vm_agent import kinds, urls
-from vm_health.rules import Thresholds
+from vm_health.rules import MAX_STARTUP_GRACE_SECONDS, Thresholds
 from vm_health.settings_table import Secret, Setting, choice, example_lines, number, whole
 
 PREFIX = "VM_AGENT_"
@@ -45,6 +45,13 @@ LIMITS: tuple[Setting, ...] = (
         f"{_LIMITS.heartbeat_max_age_seconds:g}",
         number(1, 10_000_000),
         "A heartbeat file older than this is a WARNING.",
+    ),
+    Setting(
+        "STARTUP_GRACE_SECONDS",
+        f"{_LIMITS.startup_grace_seconds:g}",
+        number(0, MAX_STARTUP_GRACE_SECONDS),
+        "A unit that starts counts as down only after this time, and its heartbeat file is not judged before;"
+        " 0: at once.",
     ),
     Setting(
         "LOG_ERRORS",
@@ -132,6 +139,13 @@ SETTINGS: tuple[Setting, ...] = (
         kinds.switch,
         "on: maintenance that Azure announces for this VM is reported (never approved). Azure starts its"
         " announcements for a VM when it is first asked.",
+    ),
+    Setting(
+        "DEPLOY_LOCK_FILE",
+        "/run/vm-agent/deploy.lock",
+        kinds.path_or_off,
+        "A deployment's lock, as `vm-agent lock` writes it: while it holds, nothing is restarted and no alert"
+        " is sent. off: no lock is heeded.",
     ),
     Setting("SAMPLE_INTERVAL_SECONDS", "15", number(0.1, 3600), "How often the VM is looked at, in seconds."),
     Setting(

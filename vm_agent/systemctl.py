@@ -15,7 +15,8 @@ from vm_health.errors import TransientError
 from vm_health.model import UnitSample
 
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,Type,Result,NRestarts,MainPID,ActiveEnterTimestamp,MemoryCurrent"
+    "Id,LoadState,ActiveState,SubState,Type,Result,NRestarts,MainPID,"
+    "ActiveEnterTimestamp,InactiveExitTimestamp,MemoryCurrent"
 )
 _MAX_COUNT = 2**31
 _MAX_BYTES = 2**63
@@ -120,6 +121,7 @@ def _unit(name: str, block: Mapping[str, str]) -> UnitSample:
         main_pid=_count(block.get("MainPID", "")),
         active_since=parse_moment(block.get("ActiveEnterTimestamp", "")),
         memory_bytes=_size(block.get("MemoryCurrent", "")),
+        started_at=parse_moment(block.get("InactiveExitTimestamp", "")),
     )
 
 

@@ -40,6 +40,7 @@ class Rows:
             ("Logs", self._logs(sample)),
             ("Checkouts", self._checkouts(sample)),
             ("Announced maintenance", self._events(sample)),
+            ("Deployment", self._lock(sample)),
         ):
             if found := "".join(lines):
                 yield title, found
@@ -115,6 +116,11 @@ class Rows:
             yield self._line(_MACHINE, "clock", told)
         if system.reboot_required:
             yield self._line((), "reboot", "an update waits for one")
+
+    def _lock(self, sample: Sample) -> Iterator[str]:
+        if (lock := sample.deploy_lock) is not None:
+            until, effect = f"until {_moment(lock.until)}", "nothing is restarted, no alert is sent"
+            yield self._line((), "deploy lock", until, escape(lock.holder), effect)
 
     def _heartbeats(self, sample: Sample) -> Iterator[str]:
         for beat in sample.heartbeats:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from vm_health.state import Notice, NoticeKind
+from vm_health.state import FLEET_ID, Notice, NoticeKind
 
 _HEADLINES = {
     NoticeKind.FIRED: "{status}: {what} on {vm}",
+    NoticeKind.REMINDER: "STILL {status}: {what} on {vm} for {duration}",
+    NoticeKind.FLAPPING: "FLAPPING: {what} on {vm} goes up and down, and is left alone until it settles",
     NoticeKind.GAVE_UP: "PEOPLE NEEDED: {what} on {vm} is still down after {attempts} attempts",
     NoticeKind.RESOLVED: "RESOLVED: {what} on {vm} after {duration}",
+    NoticeKind.FROZEN: "FROZEN: {what}; nothing is restarted on the whole {vm}",
+    NoticeKind.THAWED: "THAWED: {what} is over after {duration}; the {vm} is repaired again",
 }
 
 
@@ -38,7 +42,8 @@ def build_message(notice: Notice, dashboard_url: str, portal_base_url: str) -> A
         attempts=notice.attempts,
         duration=duration(notice.opened_at, notice.at),
     )
-    portal = f"{portal_base_url}/#@/resource{notice.vm_id}" if portal_base_url else ""
+    has_portal = portal_base_url and notice.vm_id != FLEET_ID
+    portal = f"{portal_base_url}/#@/resource{notice.vm_id}" if has_portal else ""
     return AlertMessage(notice, vm_name, title, dashboard_url, portal)
 
 

@@ -15,7 +15,7 @@ class BackoffPolicy:
     """
 
     steps_seconds: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-    jitter_fraction: float = 0.0
+    jitter_fraction: float = 0.1
 
 
 def delay(attempt: int, policy: BackoffPolicy, spread: float = 0.0) -> float:

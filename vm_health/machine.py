@@ -5,215 +5,262 @@ Pure: everything it knows is passed in, everything it wants is returned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
-from vm_health.incident import follow_incident
+from vm_health.flapping import change_percent, is_flapping, note_look
+from vm_health.incident import Telling, follow_incident
 from vm_health.model import Cause, Evidence, ProbeOutcome, ProbeResult, Status
-from vm_health.names import vm_key
 from vm_health.policy import Policy
-from vm_health.repair import Repair, on_down, on_local_repair, on_up
-from vm_health.state import (
-    Decision,
-    Event,
-    LookAgain,
-    RestartUnit,
-    UnitState,
-    VmState,
-)
-from vm_health.verdict import Verdict, judge
+from vm_health.repairs import NOT_RUNNING, Look, Repairs, after_action, repair
+from vm_health.state import Decision, Event, Hold, LookAgain, VmState
+from vm_health.verdict import Leeway, Verdict, excuse, judge
 
-AGENT_UNIT = "vm-agent.service"
-_REPAIRABLE = frozenset({Cause.SERVICE_DOWN, Cause.VM_SILENT})
-_NOT_RUNNING = frozenset({Status.STOPPED, Status.MAINTENANCE})
 MAX_REASON_CHARS = 2_000
+CLOCK_TOLERANCE_SECONDS = 60.0
+_CLOCK_STEP_SECONDS = 10.0
+_EXCUSES = frozenset({Cause.DEPLOY_LOCK, Cause.SCHEDULED_EVENT, Cause.VM_UPDATING})
 
 
-def step(state: VmState, evidence: Evidence, policy: Policy, now: datetime) -> Decision:
-    """Weigh one look at a VM against what is remembered of it and return what to do."""
-    state, evidence = _learn_route(state, evidence)
-    verdict = judge(_without_old_news(state, evidence), policy, now)
-    settled = _settle(state, verdict, policy, now)
-    if settled.status is not state.status and settled.status in _NOT_RUNNING:
-        settled = replace(settled, off_at=now)
-    events = []
-    if (settled.status, settled.cause) != (state.status, state.cause) or state.since is None:
-        change = f"{state.status} -> {settled.status}: {verdict.reason}"
-        detail = {"cause": settled.cause, "subjects": list(settled.subjects), "seen_by": _source(verdict)}
-        if settled.since is not None:
-            events.append(Event("transition", change, now, detail))
-    repaired = _repair(settled, verdict, evidence.vm_id, policy, now)
-    incident, notices = follow_incident(
-        settled, evidence.vm_id, settled.sequence, repaired.gave_up, repaired.attempts, now
+def step(
+    state: VmState,
+    evidence: Evidence,
+    policy: Policy,
+    now: datetime,
+    hold: Hold | None = None,
+    *,
+    is_silenced: bool = False,
+) -> Decision:
+    """Weigh one look at a VM against what is remembered of it and return what to do.
+
+    Args:
+        hold: why no action may be taken now; what is due stays due.
+        is_silenced: whether alerts are kept back; they are told when that is over, if still true.
+    """
+    learned, evidence = _learn(state, evidence, policy, now)
+    leeway = Leeway(learned.clock_offset_seconds, _heeds_excuses(learned, policy, now))
+    verdict = judge(_without_old_news(learned, evidence), policy, now, leeway)
+    if _is_steady(learned, verdict):
+        return Decision(learned, verdict.reason)
+    learned = _note_excuse(learned, verdict, evidence, now)
+    settled = _note_change(learned, _settle(learned, verdict, policy, now), evidence, policy)
+    if hold is None and not policy.may_act:
+        hold = Hold("observe", "only observing")
+    if hold is None and settled.is_flapping:
+        share = change_percent(settled.changes)
+        hold = Hold("flapping", f"the VM is flapping ({share:.0f} % of its last looks changed)")
+    repairs = repair(settled, Look(evidence.vm_id, verdict, policy, now, hold))
+    telling = Telling(
+        vm_id=evidence.vm_id,
+        now=now,
+        attempts=repairs.attempts,
+        gave_up=tuple(repairs.gave_up),
+        steps=tuple(repairs.reasons),
+        is_silenced=is_silenced,
+        reminder_seconds=policy.reminder_seconds,
     )
-    look_at = _next_look(settled, repaired.look_at, policy, now)
+    told = follow_incident(state, after_action(settled, repairs, now), telling)
+    look_at = _next_look(told, min(repairs.looks, default=None), policy, now)
+    decided = _keep_wording(state, replace(told, next_look_at=look_at))
     keeps_look = look_at is not None and look_at == state.next_look_at
-    new_state = replace(
-        settled,
-        units=repaired.units,
-        sequence=settled.sequence + len(repaired.restarts) + len(notices),
-        incident=incident,
-        outbox=(*settled.outbox, *notices),
-        next_look_at=look_at,
-    )
     return Decision(
-        state=new_state,
-        reason=" | ".join([verdict.reason, *repaired.reasons])[:MAX_REASON_CHARS],
-        restarts=repaired.restarts,
+        state=decided,
+        reason=" | ".join([verdict.reason, *repairs.reasons])[:MAX_REASON_CHARS],
+        restarts=tuple(repairs.restarts),
+        vm_action=repairs.vm_action,
         look_again=None if look_at is None or keeps_look else LookAgain(look_at),
-        events=(*events, *repaired.events),
+        events=_events(state, settled, verdict, repairs, evidence, now),
+        wants_action=repairs.wants_action,
     )
+
+
+def _is_steady(state: VmState, verdict: Verdict) -> bool:
+    """Tell the common case: a VM that was fine, is fine, and has nothing under way."""
+    return (
+        verdict.status is Status.HEALTHY
+        and verdict.cause is Cause.OK
+        and state.status is Status.HEALTHY
+        and state.cause is Cause.OK
+        and state.soft_looks == 0
+        and not state.units
+        and state.incident is None
+        and not state.changes
+        and not state.is_flapping
+        and state.excused_since is None
+        and state.next_look_at is None
+    )
+
+
+def _learn(state: VmState, evidence: Evidence, policy: Policy, now: datetime) -> tuple[VmState, Evidence]:
+    """Remember the endpoint, whether it ever answered, the VM's clock, and which machine this is."""
+    outcome = evidence.probe.outcome
+    was_reached = state.was_reached or outcome in (ProbeOutcome.OK, ProbeOutcome.UNHEALTHY)
+    instance_id = evidence.instance_id or state.instance_id
+    if state.instance_id and instance_id != state.instance_id:
+        # Another machine under the same name: nothing that was learned or tried holds for it.
+        state = replace(state, units={}, off_at=now, clock_offset_seconds=0.0, changes="")
+        was_reached = outcome in (ProbeOutcome.OK, ProbeOutcome.UNHEALTHY)
+    if outcome is ProbeOutcome.UNREACHABLE and not was_reached:
+        # A VM never reached has no endpoint to judge by: a missing route is not a dead VM.
+        probe = ProbeResult(ProbeOutcome.NOT_CONFIGURED, f"never reached: {evidence.probe.detail}")
+        evidence = replace(evidence, probe=probe)
+    if evidence.is_updating and any(unit.command is not None for unit in state.units.values()):
+        evidence = replace(evidence, is_updating=False)  # that is the watchdog's own Run Command
+    reported = "" if evidence.snapshot is None else evidence.snapshot.report.endpoint
+    endpoint = reported or state.endpoint
+    offset = _clock_offset(state, evidence, now)
+    known = (
+        state.endpoint,
+        state.was_reached,
+        state.instance_id,
+        state.clock_offset_seconds,
+        state.gone_since,
+    )
+    if known == (endpoint, was_reached, instance_id, offset, None):
+        return state, evidence
+    learned = replace(
+        state,
+        endpoint=endpoint,
+        was_reached=was_reached,
+        instance_id=instance_id,
+        clock_offset_seconds=offset,
+        gone_since=None,
+    )
+    return learned, evidence
+
+
+def _clock_offset(state: VmState, evidence: Evidence, now: datetime) -> float:
+    """Return by how many seconds the VM's clock is behind, as far as its endpoint shows; small ones are 0."""
+    report = evidence.probe.report
+    if report is None:
+        return state.clock_offset_seconds
+    behind = (now - report.sample.taken_at).total_seconds() - report.age_seconds
+    if abs(behind) < CLOCK_TOLERANCE_SECONDS:
+        return 0.0
+    if abs(behind - state.clock_offset_seconds) < 2 * _CLOCK_STEP_SECONDS:
+        return state.clock_offset_seconds  # as known: not worth a write
+    return round(behind / _CLOCK_STEP_SECONDS) * _CLOCK_STEP_SECONDS
+
+
+def _heeds_excuses(state: VmState, policy: Policy, now: datetime) -> bool:
+    """Tell whether a wish to leave the VM alone still counts: neither the VM's own word nor an update that
+    hangs in Azure may hide a VM for ever."""
+    since = state.excused_since
+    return since is None or (now - since).total_seconds() < policy.excuse_max_seconds
+
+
+def _note_excuse(state: VmState, verdict: Verdict, evidence: Evidence, now: datetime) -> VmState:
+    if verdict.cause in _EXCUSES:
+        return state if state.excused_since is not None else replace(state, excused_since=now)
+    reports = [evidence.probe.report, None if evidence.snapshot is None else evidence.snapshot.report]
+    still_asks = evidence.is_updating or any(
+        report is not None and excuse(report, now) is not None for report in reports
+    )
+    if state.excused_since is None or still_asks:
+        return state
+    return replace(state, excused_since=None)
 
 
 def _without_old_news(state: VmState, evidence: Evidence) -> Evidence:
     """Leave out telemetry from before the VM was off: what was down then is no news of this boot."""
     snapshot = evidence.snapshot
-    if (
-        snapshot is None
-        or state.off_at is None
-        or min(snapshot.taken_at, snapshot.received_at) > state.off_at
-    ):
+    if snapshot is None or state.off_at is None:
+        return evidence
+    if min(snapshot.taken_at, snapshot.received_at) > state.off_at:
         return evidence
     return replace(evidence, snapshot=None)
 
 
-def _learn_route(state: VmState, evidence: Evidence) -> tuple[VmState, Evidence]:
-    """Remember the endpoint and whether it ever answered; a VM never reached has no endpoint to judge by."""
-    outcome = evidence.probe.outcome
-    if outcome in (ProbeOutcome.OK, ProbeOutcome.UNHEALTHY):
-        state = replace(state, was_reached=True)
-    elif outcome is ProbeOutcome.UNREACHABLE and not state.was_reached:
-        probe = ProbeResult(ProbeOutcome.NOT_CONFIGURED, f"never reached: {evidence.probe.detail}")
-        evidence = replace(evidence, probe=probe)
-    reported = "" if evidence.snapshot is None else evidence.snapshot.report.endpoint
-    return replace(state, endpoint=reported or state.endpoint), evidence
-
-
 def _settle(state: VmState, verdict: Verdict, policy: Policy, now: datetime) -> VmState:
     """Apply the verdict softly: it becomes hard after enough looks that say the same."""
+    if verdict.cause is Cause.SERVICE_STARTING:  # no news yet: how the start ends is
+        return _hardened(state) if state.soft_looks else state
     reason = verdict.reason[:MAX_REASON_CHARS]
     if state.since is not None and (verdict.status, verdict.cause) == (state.status, state.cause):
-        return replace(
-            state, soft_status=None, soft_cause=None, soft_looks=0, reason=reason, subjects=verdict.subjects
-        )
+        return replace(_hardened(state), reason=reason, subjects=verdict.subjects)
     same = (state.soft_status, state.soft_cause) == (verdict.status, verdict.cause)
     looks = state.soft_looks + 1 if same else 1
     if looks < _looks_needed(state, verdict, policy):
         return replace(state, soft_status=verdict.status, soft_cause=verdict.cause, soft_looks=looks)
+    is_same_status = state.since is not None and verdict.status is state.status
+    went_off = verdict.cause in (Cause.POWERED_OFF, Cause.POWER_CHANGING)
     return replace(
-        state,
+        _hardened(state),
         status=verdict.status,
         cause=verdict.cause,
         subjects=verdict.subjects,
         reason=reason,
-        since=state.since if state.since is not None and verdict.status is state.status else now,
-        soft_status=None,
-        soft_cause=None,
-        soft_looks=0,
+        since=state.since if is_same_status else now,
+        off_at=now if went_off else state.off_at,
     )
+
+
+def _hardened(state: VmState) -> VmState:
+    return replace(state, soft_status=None, soft_cause=None, soft_looks=0)
 
 
 def _looks_needed(state: VmState, verdict: Verdict, policy: Policy) -> int:
     if verdict.self_reported:  # the first backoff step is the confirmation
         return 1
-    if verdict.status in _NOT_RUNNING:  # ARM's own word, not an inference
+    if verdict.status in NOT_RUNNING:  # a word, not an inference
         return 1
     if verdict.cause is Cause.VM_SILENT:
         return policy.confirm_silent
     if state.since is None and verdict.status is Status.HEALTHY:
         return 1
+    if state.since is None and verdict.cause is Cause.NO_SECOND_WITNESS:
+        return policy.confirm_silent  # a VM that has just appeared may still be starting its agent
     return policy.confirm_up if verdict.status.severity < state.status.severity else policy.confirm_down
 
 
-class _Repaired(NamedTuple):
-    units: Mapping[str, UnitState]
-    restarts: tuple[RestartUnit, ...]
-    events: tuple[Event, ...]
-    reasons: tuple[str, ...]
-    gave_up: tuple[str, ...]
-    attempts: int
-    look_at: datetime | None
+def _note_change(before: VmState, settled: VmState, evidence: Evidence, policy: Policy) -> VmState:
+    """Remember whether this look changed the status from fine to bad or back.
 
-
-def _repair(state: VmState, verdict: Verdict, vm_id: str, policy: Policy, now: datetime) -> _Repaired:
-    """Walk over the units that are down, and those that were, and collect what is due."""
-    units: dict[str, UnitState] = {}
-    restarts: list[RestartUnit] = []
-    events: list[Event] = []
-    reasons: list[str] = []
-    gave_up: list[str] = []
-    looks: list[datetime] = []
-    for name, repair in _repairs(state, verdict, vm_id, policy, now):
-        if repair is None:
-            if state.units[name].attempts:
-                events.append(Event("backoff_reset", f"{name} is stable again", now, {"unit": name}))
-            continue
-        unit = repair.state
-        if repair.attempt_now:
-            token = f"{now:%Y%m%dT%H%M%S}-{vm_key(vm_id)[:8]}-{state.sequence + len(restarts)}"
-            evidence = f"Azure says that the VM is running; {verdict.reason}"  # the two witnesses
-            detail = {"unit": name, "attempt": unit.attempts, "token": token, "evidence": evidence}
-            events.append(Event("restart" if policy.may_act else "would_restart", repair.reason, now, detail))
-            if policy.may_act:
-                unit = replace(unit, command=token)
-                restarts.append(RestartUnit(name, unit.attempts, token))
-        elif unit.not_before is not None and state.units.get(name, UnitState()).not_before is None:
-            events.append(Event("backoff", f"{name}: {repair.reason}", now, {"unit": name}))
-        if repair.gave_up:
-            gave_up.append(name)
-            events.append(Event("circuit_open", f"{name}: {repair.reason}", now, {"unit": name}))
-        if repair.look_at is not None:
-            looks.append(repair.look_at)
-        reasons.append(f"{name}: {repair.reason}")
-        units[name] = unit
-    return _Repaired(
-        units,
-        tuple(restarts),
-        tuple(events),
-        tuple(reasons),
-        tuple(gave_up),
-        max((unit.attempts for unit in units.values()), default=0),
-        min(looks, default=None),
+    Looks between two ticks count where they changed something, and don't water the share down where not.
+    """
+    if settled.status in NOT_RUNNING or settled.status is Status.UNKNOWN or before.since is None:
+        return settled
+    changed = _is_bad(before.status) is not _is_bad(settled.status) and before.status is not Status.UNKNOWN
+    changed = changed and before.status not in NOT_RUNNING
+    if not changed and (not evidence.is_routine or not settled.changes):
+        return settled
+    changes = note_look(settled.changes, changed)
+    flaps = is_flapping(
+        settled.is_flapping, changes, policy.flapping_high_percent, policy.flapping_low_percent
     )
+    return replace(settled, changes=changes, is_flapping=flaps)
 
 
-def _repairs(
-    state: VmState, verdict: Verdict, vm_id: str, policy: Policy, now: datetime
-) -> list[tuple[str, Repair | None]]:
-    """Pair every unit that matters now with what to do about it; None means: forget it."""
-    if verdict.status in _NOT_RUNNING:
-        # Whatever was planned is off: after the VM's return the wait starts over.
-        return [
-            (name, Repair(replace(unit, not_before=None, up_since=None), "the VM does not run"))
-            for name, unit in state.units.items()
-        ]
-    seen = verdict.observation
-    samples = {} if seen is None else {unit.name: unit for unit in seen.report.sample.units}
-    down: tuple[str, ...] = ()
-    if state.cause in _REPAIRABLE and verdict.cause is state.cause:
-        down = tuple(
-            name
-            for name in verdict.subjects or (AGENT_UNIT,)
-            if name not in samples or samples[name].load_state == "loaded"
+def _is_bad(status: Status) -> bool:
+    return status in (Status.WARNING, Status.CRITICAL)
+
+
+def _events(
+    state: VmState,
+    settled: VmState,
+    verdict: Verdict,
+    repairs: Repairs,
+    evidence: Evidence,
+    now: datetime,
+) -> tuple[Event, ...]:
+    events: list[Event] = []
+    if state.instance_id and evidence.instance_id not in ("", state.instance_id):
+        reason = "another machine now has this VM's name: its backoff starts over"
+        machines = {"was": state.instance_id, "is": evidence.instance_id}
+        events.append(Event("rebuilt", reason, now, machines))
+    changed = (settled.status, settled.cause) != (state.status, state.cause) or state.since is None
+    if changed and settled.since is not None:
+        seen_by = "azure" if verdict.observation is None else verdict.observation.source
+        detail = {"cause": settled.cause, "subjects": list(settled.subjects), "seen_by": seen_by}
+        events.append(
+            Event("transition", f"{state.status} -> {settled.status}: {verdict.reason}", now, detail)
         )
-    observed_at = None if seen is None else seen.observed_at
-    local = {} if seen is None else {repair.unit: repair for repair in seen.report.repairs}
-    found: list[tuple[str, Repair | None]] = []
-    for name in down:
-        unit = state.units.get(name, UnitState())
-        held = on_local_repair(unit, local.get(name), now)
-        found.append((name, held or on_down(unit, observed_at, policy, now, f"{vm_id}/{name}")))
-    for name, unit in state.units.items():
-        if name in down:
-            continue
-        is_up = name in samples and samples[name].is_up
-        if seen is not None and (is_up or name == AGENT_UNIT):
-            found.append((name, on_up(unit, seen.observed_at, policy)))
-        else:
-            found.append((name, Repair(unit, "not seen at this look")))
-    return found
+    if settled.is_flapping is not state.is_flapping:
+        kind = "flapping_start" if settled.is_flapping else "flapping_end"
+        share = change_percent(settled.changes)
+        reason = f"{share:.0f} % of the last looks changed between fine and bad"
+        events.append(Event(kind, reason, now, {"changes": settled.changes}))
+    return (*events, *repairs.events)
 
 
 def _next_look(state: VmState, repair_at: datetime | None, policy: Policy, now: datetime) -> datetime | None:
@@ -228,5 +275,8 @@ def _next_look(state: VmState, repair_at: datetime | None, policy: Policy, now: 
     return earliest
 
 
-def _source(verdict: Verdict) -> str:
-    return "azure" if verdict.observation is None else verdict.observation.source
+def _keep_wording(before: VmState, after: VmState) -> VmState:
+    """Keep the old reason where nothing but its numbers changed: that is not worth a write every minute."""
+    if after.reason == before.reason:
+        return before if after == before else after
+    return before if replace(after, reason=before.reason) == before else after

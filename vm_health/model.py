@@ -63,11 +63,22 @@ class Cause(StrEnum):
     POWERED_OFF = "powered_off"
     POWER_CHANGING = "power_changing"
     POWER_UNKNOWN = "power_unknown"
+    SERVICE_STARTING = "service_starting"
+    MAINTENANCE = "maintenance"
+    DEPLOY_LOCK = "deploy_lock"
+    SCHEDULED_EVENT = "scheduled_event"
+    VM_UPDATING = "vm_updating"
+    VM_GONE = "vm_gone"
+    INVENTORY_SUSPECT = "inventory_suspect"
+    TELEMETRY_STALE_FOR_ALL = "telemetry_stale_for_all"
+    CANARY_FAILED = "canary_failed"
+    MASS_FAILURE = "mass_failure"
 
 
 @dataclass(frozen=True, slots=True)
 class UnitSample:
-    """One systemd unit, in systemd's own words (``systemctl show``)."""
+    """One systemd unit, in systemd's own words (``systemctl show``). ``started_at`` is when it last left
+    "inactive" (InactiveExitTimestamp): a unit that is still starting has no ``active_since`` yet."""
 
     name: str
     load_state: str
@@ -80,6 +91,7 @@ class UnitSample:
     main_pid: int = 0
     active_since: datetime | None = None
     memory_bytes: int = 0
+    started_at: datetime | None = None
 
     @property
     def is_up(self) -> bool:
@@ -183,6 +195,14 @@ class HeartbeatSample:
 
 
 @dataclass(frozen=True, slots=True)
+class DeployLock:
+    """A deployment on the VM that wants no repair until ``until``; ``holder`` says whose it is."""
+
+    until: datetime
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CollectorFailure:
     """A collector that failed or hung: a finding, never the end of a sample."""
 
@@ -204,6 +224,7 @@ class Sample:
     logs: tuple[LogSample, ...] = ()
     checkouts: tuple[GitSample, ...] = ()
     scheduled_events: tuple[ScheduledEvent, ...] = ()
+    deploy_lock: DeployLock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +305,9 @@ class Evidence:
     """All that is known of one VM at one look.
 
     ``telemetry_available`` is False where the query itself failed: a missing snapshot then says nothing.
+    ``maintenance`` holds who wants the VM left alone until when and why; ``is_updating`` that ARM changes it
+    just now; ``stopped_by`` who stopped it, where the activity log tells; ``instance_id`` ARM's own id of
+    this very machine, which a rebuilt one does not share. ``is_routine`` marks a look of the regular tick.
     """
 
     vm_id: str
@@ -291,3 +315,8 @@ class Evidence:
     snapshot: Snapshot | None = None
     telemetry_available: bool = True
     probe: ProbeResult = ProbeResult(ProbeOutcome.NOT_CONFIGURED)
+    maintenance: str = ""
+    is_updating: bool = False
+    stopped_by: str = ""
+    instance_id: str = ""
+    is_routine: bool = True

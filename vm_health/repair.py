@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from vm_health.backoff import delay
 from vm_health.model import RepairSample
 from vm_health.policy import Policy
-from vm_health.state import UnitState
+from vm_health.state import Hold, UnitState
 
 LOCAL_REPAIR_GRACE_SECONDS = 60.0  # a sample and a restart may pass before the report tells of the attempt
+BUDGET_RETRY_SECONDS = 15.0  # others of the group are in restart: a slot is free again soon
+MAX_HELD_CHARS = 300
 LOCAL_REPAIR_MOST_SECONDS = 600.0  # twice the longest wait of the shared backoff: later is no plan
 
 
@@ -23,31 +25,49 @@ class Repair:
     reason: str
     attempt_now: bool = False
     look_at: datetime | None = None
-    gave_up: bool = False
+    opened_circuit: bool = False
+    held: Hold | None = None
 
 
 def on_down(
-    state: UnitState, observed_at: datetime | None, policy: Policy, now: datetime, spread_key: str
+    state: UnitState,
+    observed_at: datetime | None,
+    policy: Policy,
+    now: datetime,
+    spread_key: str,
+    hold: Hold | None = None,
 ) -> Repair:
-    """Decide on a unit that is down at ``observed_at`` (None: it can't be seen at all, as a silent VM's)."""
-    state = replace(state, up_since=None)
+    """Decide on a unit that is down at ``observed_at`` (None: it can't be seen at all, as a silent VM's).
+
+    ``hold`` keeps an attempt that is due from being made; it stays due, and no attempt is counted.
+    """
+    if state.up_since is not None:
+        state = replace(state, up_since=None)
     if state.circuit_open:
-        return Repair(state, f"circuit open after {state.attempts} failed attempts: people are needed")
+        return Repair(state, f"circuit open after {state.attempts} failed attempts")
     if state.not_before is None:
         wait = delay(state.attempts + 1, policy.backoff, _spread(spread_key, state.attempts + 1))
         due = now + timedelta(seconds=wait)
-        return Repair(replace(state, not_before=due), _ahead(state.attempts, policy, wait), look_at=due)
+        return Repair(replace(state, not_before=due), _ahead(state.attempts, policy, due, now), look_at=due)
     if observed_at is not None and state.last_attempt_at is not None and observed_at <= state.last_attempt_at:
         again = now + timedelta(seconds=policy.verify_after_seconds)
         look_at = min(again, state.not_before) if state.not_before > now else again
         return Repair(state, "the report is older than the last attempt: looking again", look_at=look_at)
     if now < state.not_before:
-        left = (state.not_before - now).total_seconds()
-        return Repair(state, _ahead(state.attempts, policy, left), look_at=state.not_before)
+        ahead = _ahead(state.attempts, policy, state.not_before, now)
+        return Repair(state, ahead, look_at=state.not_before)
+    return _when_due(state, policy, now, spread_key, hold)
+
+
+def _when_due(state: UnitState, policy: Policy, now: datetime, spread_key: str, hold: Hold | None) -> Repair:
     if state.attempts >= policy.max_attempts:
         opened = replace(state, circuit_open=True, not_before=None)
-        reason = f"still down after {state.attempts} attempts: circuit open, people are needed"
-        return Repair(opened, reason, gave_up=True)
+        reason = f"still down after {state.attempts} attempts: circuit open"
+        if state.held:
+            reason += f" (the last one: {state.held})"
+        return Repair(opened, reason, opened_circuit=True)
+    if hold is not None:
+        return _hold(state, policy, hold, now)
     return _attempt(state, policy, now, spread_key)
 
 
@@ -58,7 +78,7 @@ def on_up(state: UnitState, observed_at: datetime, policy: Policy) -> Repair | N
     up_since = state.up_since or observed_at
     if (observed_at - up_since).total_seconds() >= policy.stable_after_seconds or state.attempts == 0:
         return None
-    up = replace(state, up_since=up_since, not_before=None, circuit_open=False)
+    up = replace(state, up_since=up_since, not_before=None, circuit_open=False, held="")
     return Repair(up, f"up again after {state.attempts} attempts")
 
 
@@ -75,28 +95,46 @@ def on_local_repair(state: UnitState, local: RepairSample | None, now: datetime)
     if overdue > LOCAL_REPAIR_GRACE_SECONDS or ahead > LOCAL_REPAIR_MOST_SECONDS:
         return None
     reason = f"the VM's own agent is at it: attempt {local.attempts + 1} at {local.not_before:%H:%M:%S} UTC"
-    return Repair(replace(state, not_before=None, up_since=None), reason)
+    return Repair(replace(state, not_before=None, up_since=None, held=""), reason)
+
+
+def on_starting(state: UnitState, policy: Policy, now: datetime) -> Repair:
+    """Decide on a unit that is still starting: neither down nor up. A restart inside this grace would only
+    begin the start again; how it ends is looked at soon, for the attempts already made are at stake."""
+    return Repair(state, "it is still starting", look_at=now + timedelta(seconds=policy.verify_after_seconds))
+
+
+def _hold(state: UnitState, policy: Policy, hold: Hold, now: datetime) -> Repair:
+    reason = f"attempt {state.attempts + 1} of {policy.max_attempts} is due, but {hold.reason}"
+    look_at = now + timedelta(seconds=BUDGET_RETRY_SECONDS) if hold.kind == "budget" else None
+    if state.held.startswith(f"{hold.kind}: "):  # told before: nothing new to write down
+        return Repair(state, reason, look_at=look_at)
+    held = replace(state, held=f"{hold.kind}: {hold.reason}"[:MAX_HELD_CHARS])
+    return Repair(held, reason, look_at=look_at, held=hold)
 
 
 def _attempt(state: UnitState, policy: Policy, now: datetime, spread_key: str) -> Repair:
     attempt = state.attempts + 1
     wait = delay(attempt + 1, policy.backoff, _spread(spread_key, attempt + 1))
-    tried = replace(state, attempts=attempt, last_attempt_at=now, not_before=now + timedelta(seconds=wait))
+    due = now + timedelta(seconds=wait)
+    tried = replace(state, attempts=attempt, last_attempt_at=now, not_before=due, held="")
     verify_at = now + timedelta(seconds=min(policy.verify_after_seconds, wait))
     return Repair(
         tried,
         f"restart attempt {attempt} of {policy.max_attempts}; if it stays down: "
-        + _ahead(attempt, policy, wait),
+        + _ahead(attempt, policy, due, now),
         attempt_now=True,
         look_at=verify_at,
     )
 
 
-def _ahead(attempts: int, policy: Policy, seconds: float) -> str:
+def _ahead(attempts: int, policy: Policy, due: datetime, now: datetime) -> str:
     """Say what comes after ``attempts`` if the unit stays down."""
-    if attempts >= policy.max_attempts:
-        return f"no attempt is left, people are needed in {seconds:.0f} s"
-    return f"attempt {attempts + 1} of {policy.max_attempts} in {seconds:.0f} s"
+    when = f"in {(due - now).total_seconds():.0f} s, at {due:%H:%M:%S} UTC"
+    if attempts < policy.max_attempts:
+        return f"attempt {attempts + 1} of {policy.max_attempts} {when}"
+    then = f"{policy.ladder[0]} is considered" if policy.ladder else "people are needed"
+    return f"no attempt is left, {then} {when}"
 
 
 def _spread(key: str, attempt: int) -> float:

@@ -1,29 +1,44 @@
-"""VmState and Notice <-> JSON, as they stand in Table Storage and travel on queues."""
+"""VmState <-> JSON, as it stands in Table Storage; the agent keeps its own units in the same form.
+
+What an older version wrote is read with defaults for what it did not know. What is at its default is not
+written, to keep rows short. Nothing is written that could not be read again.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from vm_health.errors import WireError
 from vm_health.fields import Fields, load_object
-from vm_health.model import Cause, Status
-from vm_health.state import Incident, Notice, NoticeKind, UnitState, VmState
+from vm_health.json_parts import MAX_REASON_CHARS, dump, lean, plain, read_cause, read_status, readable
+from vm_health.notice_codec import decode_notice, encode_notice, notices_to_list, read_notice
+from vm_health.state import CommandRef, Incident, Lane, UnitState, VmAction, VmActionKind, VmState
+
+__all__ = [
+    "MAX_STATE_CHARS",
+    "decode_notice",
+    "decode_state",
+    "decode_units",
+    "encode_notice",
+    "encode_state",
+    "encode_units",
+]
 
 STATE_SCHEMA = 1
-MAX_STATE_CHARS = 32_000  # a Table Storage string property holds 32 Ki UTF-16 units
+# A table row holds 1 MiB of UTF-16 in all. JSON is written in ASCII, two bytes a character there: this is
+# 960,000 bytes, which leaves room for the other columns.
+MAX_STATE_CHARS = 480_000
+MAX_OPERATION_CHARS = 8_192  # Azure signs these paths: they are long
 
 
 def encode_state(state: VmState) -> str:
     """Return ``state`` as compact JSON.
 
     Raises:
-        WireError: it is longer than the table's column.
+        WireError: it is longer than a table's row.
     """
-    text = json.dumps(_state_to_dict(state), separators=(",", ":"), default=_jsonable)
+    text = dump(_state_to_dict(state))
     if len(text) > MAX_STATE_CHARS:
         raise WireError([f"state must be at most {MAX_STATE_CHARS} characters, has {len(text)}"])
     return text
@@ -36,60 +51,42 @@ def decode_state(text: str) -> VmState:
         WireError: with every fault found.
     """
     faults: list[str] = []
-    fields = Fields(load_object(text, MAX_STATE_CHARS, faults), "", faults)
-    if fields.whole("schema") != STATE_SCHEMA:
-        fields.fault("schema", str(STATE_SCHEMA))
+    fields = _with_schema(text, faults)
     incident = fields.child("incident")
-    is_soft = fields.whole("soft_looks") > 0
+    soft_looks = fields.whole("soft_looks", 0)
     state = VmState(
-        status=_status(fields),
-        cause=_cause(fields),
+        status=read_status(fields),
+        cause=read_cause(fields),
         subjects=fields.texts("subjects"),
-        reason=fields.text("reason", max_chars=4_096),
+        reason=fields.text("reason", max_chars=MAX_REASON_CHARS),
         since=fields.optional_moment("since"),
-        soft_status=_status(fields, "soft_status") if is_soft else None,
-        soft_cause=_cause(fields, "soft_cause") if is_soft else None,
-        soft_looks=fields.whole("soft_looks"),
+        soft_status=read_status(fields, "soft_status") if soft_looks else None,
+        soft_cause=read_cause(fields, "soft_cause") if soft_looks else None,
+        soft_looks=soft_looks,
         units={item.text("name"): _read_unit(item) for item in fields.children("units")},
         incident=None if incident is None else _read_incident(incident),
-        sequence=fields.whole("sequence"),
+        sequence=fields.whole("sequence", 0),
         next_look_at=fields.optional_moment("next_look_at"),
         endpoint=fields.text("endpoint", ""),
         was_reached=fields.flag("was_reached"),
         off_at=fields.optional_moment("off_at"),
-        outbox=tuple(_read_notice(item) for item in fields.children("outbox")),
+        outbox=tuple(read_notice(item) for item in fields.children("outbox")),
+        changes=fields.text("changes", ""),
+        is_flapping=fields.flag("is_flapping"),
+        vm_actions=tuple(_read_vm_action(item) for item in fields.children("vm_actions")),
+        instance_id=fields.text("instance_id", ""),
+        clock_offset_seconds=fields.optional_number("clock_offset_seconds") or 0.0,
+        excused_since=fields.optional_moment("excused_since"),
+        gone_since=fields.optional_moment("gone_since"),
     )
     if faults:
         raise WireError(faults[:20])
     return state
 
 
-def _state_to_dict(state: VmState) -> dict[str, Any]:
-    return {
-        "schema": STATE_SCHEMA,
-        "status": state.status,
-        "cause": state.cause,
-        "subjects": state.subjects,
-        "reason": state.reason,
-        "since": state.since,
-        "soft_status": state.soft_status,
-        "soft_cause": state.soft_cause,
-        "soft_looks": state.soft_looks,
-        "units": [{"name": name, **asdict(unit)} for name, unit in sorted(state.units.items())],
-        "incident": None if state.incident is None else asdict(state.incident),
-        "sequence": state.sequence,
-        "next_look_at": state.next_look_at,
-        "endpoint": state.endpoint,
-        "was_reached": state.was_reached,
-        "off_at": state.off_at,
-        "outbox": [asdict(notice) for notice in state.outbox],
-    }
-
-
 def encode_units(units: Mapping[str, UnitState]) -> str:
     """Return the repair of ``units`` as JSON, as the agent keeps it for its own."""
-    found = [{"name": name, **asdict(unit)} for name, unit in sorted(units.items())]
-    return json.dumps({"schema": STATE_SCHEMA, "units": found}, default=_jsonable)
+    return dump({"schema": STATE_SCHEMA, "units": _units_to_list(units)})
 
 
 def decode_units(text: str) -> dict[str, UnitState]:
@@ -99,76 +96,105 @@ def decode_units(text: str) -> dict[str, UnitState]:
         WireError: with every fault found.
     """
     faults: list[str] = []
-    fields = Fields(load_object(text, MAX_STATE_CHARS, faults), "", faults)
-    if fields.whole("schema") != STATE_SCHEMA:
-        fields.fault("schema", str(STATE_SCHEMA))
+    fields = _with_schema(text, faults)
     units = {item.text("name"): _read_unit(item) for item in fields.children("units")}
     if faults:
         raise WireError(faults[:20])
     return units
 
 
-def encode_notice(notice: Notice) -> str:
-    """Return ``notice`` as compact JSON, as it travels on the alerts queue."""
-    return json.dumps(asdict(notice), separators=(",", ":"), default=_jsonable)
+def _with_schema(text: str, faults: list[str]) -> Fields:
+    fields = Fields(load_object(text, MAX_STATE_CHARS, faults), "", faults)
+    if fields.whole("schema") != STATE_SCHEMA:
+        fields.fault("schema", str(STATE_SCHEMA))
+    return fields
 
 
-def decode_notice(text: str) -> Notice:
-    """Parse what :func:`encode_notice` wrote.
+def _state_to_dict(state: VmState) -> dict[str, Any]:
+    always = {
+        "schema": STATE_SCHEMA,
+        "status": state.status,
+        "cause": state.cause,
+        "reason": readable(state.reason, MAX_REASON_CHARS),
+    }
+    optional = {
+        "subjects": state.subjects,
+        "since": state.since,
+        "soft_status": state.soft_status,
+        "soft_cause": state.soft_cause,
+        "soft_looks": state.soft_looks,
+        "units": _units_to_list(state.units),
+        "incident": None if state.incident is None else plain(state.incident),
+        "sequence": state.sequence,
+        "next_look_at": state.next_look_at,
+        "endpoint": state.endpoint,
+        "was_reached": state.was_reached,
+        "off_at": state.off_at,
+        "outbox": notices_to_list(state.outbox),
+        "changes": state.changes,
+        "is_flapping": state.is_flapping,
+        "vm_actions": [plain(action) for action in state.vm_actions],
+        "instance_id": state.instance_id,
+        "clock_offset_seconds": state.clock_offset_seconds,
+        "excused_since": state.excused_since,
+        "gone_since": state.gone_since,
+    }
+    return always | lean(optional)
 
-    Raises:
-        WireError: with every fault found.
-    """
-    faults: list[str] = []
-    notice = _read_notice(Fields(load_object(text, MAX_STATE_CHARS, faults), "", faults))
-    if faults:
-        raise WireError(faults[:20])
-    return notice
+
+def _units_to_list(units: Mapping[str, UnitState]) -> list[dict[str, Any]]:
+    return [{"name": name, **_unit_to_dict(unit)} for name, unit in sorted(units.items())]
 
 
-def _read_notice(fields: Fields) -> Notice:
-    """Read a notice from a JSON object, noting faults in it."""
-    return Notice(
-        kind=fields.choice("kind", NoticeKind, ", ".join(NoticeKind)) or NoticeKind.FIRED,
-        key=fields.text("key"),
-        vm_id=fields.text("vm_id"),
-        incident_id=fields.text("incident_id"),
-        status=_status(fields),
-        cause=_cause(fields),
-        subjects=fields.texts("subjects"),
-        reason=fields.text("reason", max_chars=4_096),
-        opened_at=fields.moment("opened_at"),
-        at=fields.moment("at"),
-        attempts=fields.whole("attempts", 0),
-    )
+def _unit_to_dict(unit: UnitState) -> dict[str, Any]:
+    values = lean(plain(unit))
+    if unit.held:
+        values["held"] = readable(unit.held, MAX_REASON_CHARS)
+    if unit.command is not None:
+        command = unit.command
+        # Cut, a path leads nowhere: without one, the result counts as lost, and that is told.
+        fits = len(command.operation) <= MAX_OPERATION_CHARS
+        values["command"] = command.token
+        values |= {"lane": command.lane} if command.lane is not Lane.MANAGED else {}
+        values |= {"operation": command.operation} if command.operation and fits else {}
+    return values
 
 
 def _read_unit(item: Fields) -> UnitState:
     return UnitState(
-        attempts=item.whole("attempts"),
+        attempts=item.whole("attempts", 0),
         not_before=item.optional_moment("not_before"),
         last_attempt_at=item.optional_moment("last_attempt_at"),
         up_since=item.optional_moment("up_since"),
         circuit_open=item.flag("circuit_open"),
-        command=item.text("command", ""),
+        command=_read_command(item),
+        held=item.text("held", "", MAX_REASON_CHARS),
     )
+
+
+def _read_command(item: Fields) -> CommandRef | None:
+    token = item.text("command", "")
+    if not token:
+        return None
+    lane: Lane | None = Lane.MANAGED
+    if item.text("lane", Lane.MANAGED) != Lane.MANAGED:
+        lane = item.choice("lane", Lane, ", ".join(Lane))
+    return CommandRef(token, lane or Lane.MANAGED, item.text("operation", "", MAX_OPERATION_CHARS))
 
 
 def _read_incident(item: Fields) -> Incident:
     return Incident(
-        item.text("id"), item.moment("opened_at"), _status(item), _cause(item), item.texts("subjects")
+        id=item.text("id"),
+        opened_at=item.moment("opened_at"),
+        status=read_status(item),
+        cause=read_cause(item),
+        subjects=item.texts("subjects"),
+        told_at=item.optional_moment("told_at"),
+        seen=item.texts("seen"),
+        given_up=item.texts("given_up"),
     )
 
 
-def _status(fields: Fields, name: str = "status") -> Status:
-    return fields.choice(name, Status, ", ".join(Status)) or Status.UNKNOWN
-
-
-def _cause(fields: Fields, name: str = "cause") -> Cause:
-    return fields.choice(name, Cause, "the known causes") or Cause.OK
-
-
-def _jsonable(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def _read_vm_action(item: Fields) -> VmAction:
+    kind = item.choice("kind", VmActionKind, ", ".join(VmActionKind)) or VmActionKind.RESTART
+    return VmAction(kind, item.moment("at"), item.text("token"))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from vm_health.fields import Fields
 from vm_health.model import (
     CollectorFailure,
+    DeployLock,
     DiskSample,
     GitSample,
     HeartbeatSample,
@@ -35,10 +36,11 @@ def sample_to_dict(sample: Sample) -> dict[str, Any]:
         "logs": [_plain(log) for log in sample.logs],
         "checkouts": [_plain(checkout) for checkout in sample.checkouts],
         "scheduled_events": [_plain(event) for event in sample.scheduled_events],
+        "deploy_lock": None if sample.deploy_lock is None else _plain(sample.deploy_lock),
     }
     return {
         "taken_at": sample.taken_at.isoformat(),
-        "units": [_plain(unit) for unit in sample.units],
+        "units": [_unit_to_dict(unit) for unit in sample.units],
         "disks": [_plain(disk) for disk in sample.disks],
         "memory": None if sample.memory is None else _plain(sample.memory),
         "heartbeats": [_plain(beat) for beat in sample.heartbeats],
@@ -71,12 +73,22 @@ def read_sample(fields: Fields) -> Sample:
         ),
         checkouts=_all(fields, "checkouts", _read_checkout),
         scheduled_events=_all(fields, "scheduled_events", _read_scheduled_event),
+        deploy_lock=_one(
+            fields, "deploy_lock", lambda item: DeployLock(item.moment("until"), item.text("holder", ""))
+        ),
     )
 
 
 def read_repairs(fields: Fields) -> tuple[RepairSample, ...]:
     """Read the agent's own remediation from the report's object."""
     return _all(fields, "repairs", _read_repair)
+
+
+def _unit_to_dict(unit: UnitSample) -> dict[str, Any]:
+    found = _plain(unit)
+    if unit.started_at is None:  # the longest list there is: a word less for each
+        del found["started_at"]
+    return found
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -109,6 +121,7 @@ def _read_unit(item: Fields) -> UnitSample:
         main_pid=item.whole("main_pid", 0),
         active_since=item.optional_moment("active_since"),
         memory_bytes=item.whole("memory_bytes", 0),
+        started_at=item.optional_moment("started_at"),
     )
 
 

@@ -7,32 +7,40 @@ wait in the saved outbox until they are queued, so that a crash between two writ
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vm_health.errors import ConflictError, WatchdogError
 from vm_health.machine import step
-from vm_health.model import Cause, Evidence, PowerState, ProbeOutcome, ProbeResult, Snapshot, Status
+from vm_health.model import Evidence, PowerState, ProbeOutcome, ProbeResult, Status
 from vm_health.policy import Policy
-from vm_health.state import Decision, Event, RestartUnit, VmState
+from vm_health.requests import is_hung, on_outcome, on_result, vm_action_event
+from vm_health.silence import Quiet
+from vm_health.state import Decision, Event, Hold, VmState
 from vm_watchdog.ports import (
     TAG_ENDPOINT,
+    ActivityLog,
     AlertSender,
+    Canary,
     CommandRunner,
+    DeadMan,
+    FleetStore,
+    FleetTelemetry,
     Inventory,
     Prober,
-    StartKind,
+    SilenceStore,
     StateStore,
     Stored,
     Target,
     Telemetry,
+    VmActuator,
     WorkQueue,
 )
+from vm_watchdog.sight import Sight
 
 log = logging.getLogger("vm_watchdog.look")
 
-_TELEMETRY_CAUSES = frozenset({Cause.TELEMETRY_DELAYED, Cause.TELEMETRY_UNAVAILABLE})
+_OFF = (PowerState.STOPPED, PowerState.DEALLOCATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,109 +51,150 @@ class Ports:
     telemetry: Telemetry
     prober: Prober
     store: StateStore
+    fleet: FleetStore
+    silences: SilenceStore
     queue: WorkQueue
     runner: CommandRunner
+    actuator: VmActuator
+    activity: ActivityLog
+    canary: Canary
+    dead_man: DeadMan
     alerts: AlertSender
 
 
 @dataclass(frozen=True, slots=True)
-class FleetTelemetry:
-    """The answer of the one query; ``available`` False where it failed or was partial."""
+class Observed:
+    """What one look found, and all that a decision on it needs. ``results`` came from ended commands."""
 
-    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
-    available: bool = True
+    target: Target
+    state: VmState
+    stored: Stored | None
+    evidence: Evidence
+    policy: Policy
+    quiet: Quiet
+    results: tuple[Event, ...] = ()
 
 
-async def look_at(
+async def observe(
     ports: Ports,
+    sight: Sight,
     target: Target,
     stored: Stored | None,
-    telemetry: FleetTelemetry | None,
-    policy: Policy,
-    now: datetime,
-) -> Status:
-    """Look at one VM and do what the look asks for; return its status after it.
+    telemetry: FleetTelemetry,
+    probe: ProbeResult | None = None,
+    *,
+    takes_results: bool = True,
+    is_routine: bool = True,
+) -> Observed:
+    """Gather what is known of one VM now. ``probe`` None means: not probed yet.
 
-    ``telemetry`` None means: not asked yet; it then is, where the endpoint alone does not settle it.
+    ``takes_results`` False leaves the results of ended commands where they are, for a look that is not kept.
+    """
+    state = VmState() if stored is None else stored.state
+    results: tuple[Event, ...] = ()
+    if takes_results and any(unit.command is not None for unit in state.units.values()):
+        state, results = await _take_results(ports, target, state, sight.policy_for(target), sight.now)
+    snapshot = telemetry.snapshots.get(target.vm_id)
+    if probe is None:
+        reported = "" if snapshot is None else snapshot.report.endpoint
+        probe = await probe_vm(ports, target, reported or state.endpoint)
+    quiet = sight.quiet_for(target)
+    evidence = Evidence(
+        vm_id=target.vm_id,
+        power=target.power,
+        snapshot=snapshot,
+        telemetry_available=telemetry.available and sight.telemetry_is_believed,
+        probe=probe,
+        maintenance="" if quiet.maintenance is None else str(quiet.maintenance),
+        is_updating=target.is_updating,
+        stopped_by=await _who_stopped(ports, target, state, sight.now),
+        instance_id=target.instance_id,
+        is_routine=is_routine,
+    )
+    if sight.options.recorder is not None:
+        sight.options.recorder(evidence, sight.now)
+    return Observed(target, state, stored, evidence, sight.policy_for(target), quiet, results)
+
+
+async def probe_vm(ports: Ports, target: Target, reported_endpoint: str) -> ProbeResult:
+    """Look at a VM's endpoint: the one in its tag, else the one that the VM reported."""
+    endpoint = target.tags.get(TAG_ENDPOINT) or reported_endpoint
+    if endpoint and target.power is PowerState.RUNNING:
+        return await ports.prober.probe(target.vm_id, endpoint)
+    return ProbeResult(ProbeOutcome.NOT_CONFIGURED, "no endpoint is known")
+
+
+async def _who_stopped(ports: Ports, target: Target, state: VmState, now: datetime) -> str:
+    """Ask the activity log at the look that first sees a VM off, and only then."""
+    if target.power not in _OFF or state.status is Status.STOPPED:
+        return ""
+    return await ports.activity.who_stopped(target, now)
+
+
+def decide(observed: Observed, now: datetime, hold: Hold | None) -> Decision:
+    """Decide on what was observed; ``hold`` keeps what is due from being done."""
+    return step(
+        observed.state,
+        observed.evidence,
+        observed.policy,
+        now,
+        hold,
+        is_silenced=observed.quiet.alerts is not None,
+    )
+
+
+async def finish(ports: Ports, observed: Observed, decision: Decision, now: datetime) -> Status:
+    """Save a decision and do what it asks for; return the VM's status.
 
     Losing the race for the state to another instance is normal: that one acts, this one leaves.
     """
-    state, etag = (VmState(), None) if stored is None else (stored.state, stored.etag)
-    before = state
-    state, results = await _take_results(ports, target, state, now)
-    policy = replace(policy, may_act=policy.may_act and target.may_act)
-    evidence = await _gather(ports, target, state, telemetry, policy)
-    decision = step(state, evidence, policy, now)
-    events = (*results, *decision.events)
+    target, stored = observed.target, observed.stored
+    events = (*observed.results, *decision.events)
     try:
-        if decision.state != before or etag is None:
+        etag = None if stored is None else stored.etag
+        if stored is None or decision.state != stored.state:
             etag = await ports.store.save(target.vm_id, decision.state, etag)
-        _log_decision(target, decision, events)
-        await _act(ports, target, decision, etag, now, events)
+        if events:
+            _log_decision(target, decision, events)
+        if events or decision.look_again or decision.state.outbox:
+            await _act(ports, target, decision, str(etag), now, events)
     except ConflictError:
         log.info("another instance has this VM", extra={"vm": target.name})
     return decision.state.status
 
 
 def _log_decision(target: Target, decision: Decision, events: tuple[Event, ...]) -> None:
-    if events:
-        log.info(
-            "decision",
-            extra={
-                "vm": target.name,
-                "status": decision.state.status,
-                "reason": decision.reason,
-                "events": [f"{event.kind}: {event.reason}" for event in events],
-            },
-        )
+    log.info(
+        "decision",
+        extra={
+            "vm": target.name,
+            "status": decision.state.status,
+            "reason": decision.reason,
+            "events": [f"{event.kind}: {event.reason}" for event in events],
+        },
+    )
 
 
 async def _take_results(
-    ports: Ports, target: Target, state: VmState, now: datetime
+    ports: Ports, target: Target, state: VmState, policy: Policy, now: datetime
 ) -> tuple[VmState, tuple[Event, ...]]:
-    """Read what finished Run Commands said, so that history tells why an attempt did not help."""
-    units, events = dict(state.units), []
+    """Read what ended Run Commands said, so that history tells why an attempt did not help; end hung ones."""
+    events: list[Event] = []
     for name, unit in state.units.items():
-        if not unit.command or target.power is not PowerState.RUNNING:
+        if unit.command is None or target.power is not PowerState.RUNNING:
             continue
         try:
             result = await ports.runner.take_result(target, unit.command)
+            hung = result is None and is_hung(unit, policy, now)
+            if hung:
+                result = await ports.runner.cancel(target, unit.command)
         except WatchdogError as error:
             log.warning("run command result unreadable", extra={"vm": target.name, "problem": str(error)})
             continue
         if result is not None:
-            units[name] = replace(unit, command="")
-            kind = "restart_done" if result.succeeded else "restart_failed"
-            detail = {"unit": name, "token": unit.command, "result": dict(result.result)}
-            events.append(Event(kind, f"{name}: {result.detail}", now, detail))
-    return replace(state, units=units), tuple(events)
-
-
-async def read_telemetry(ports: Ports) -> FleetTelemetry:
-    """Ask for the fleet's newest snapshots; where that fails, nothing may be concluded from their absence."""
-    try:
-        return FleetTelemetry(await ports.telemetry.newest_snapshots())
-    except WatchdogError as error:
-        log.warning("telemetry unavailable", extra={"problem": str(error)})
-        return FleetTelemetry(available=False)
-
-
-async def _gather(
-    ports: Ports, target: Target, state: VmState, telemetry: FleetTelemetry | None, policy: Policy
-) -> Evidence:
-    snapshot = None if telemetry is None else telemetry.snapshots.get(target.vm_id)
-    reported = state.endpoint if snapshot is None else snapshot.report.endpoint
-    endpoint = target.tags.get(TAG_ENDPOINT) or reported
-    probe = ProbeResult(ProbeOutcome.NOT_CONFIGURED, "no endpoint is known")
-    if endpoint and target.power is PowerState.RUNNING:
-        probe = await ports.prober.probe(target.vm_id, endpoint)
-    if telemetry is None:
-        # Log Analytics allows 200 queries in 30 s: a fleet in trouble must not spend them on VMs that answer.
-        fresh = probe.report is not None and probe.report.age_seconds <= policy.snapshot_max_age_seconds
-        settled = fresh and state.cause not in _TELEMETRY_CAUSES
-        telemetry = FleetTelemetry(available=False) if settled else await read_telemetry(ports)
-        snapshot = telemetry.snapshots.get(target.vm_id)
-    return Evidence(target.vm_id, target.power, snapshot, telemetry.available, probe)
+            state, event = on_result(state, name, result, now, is_hung=hung)
+            events.append(event)
+    return state, tuple(events)
 
 
 async def _act(
@@ -160,20 +209,32 @@ async def _act(
     await ports.store.append_events(target.vm_id, events)
     # Restarts next: the attempts are counted since the save, and no queue or lost race may swallow them.
     # Alerts can wait for the next look, for they stay in the outbox.
-    outcomes = [await _restart(ports, target, restart, now) for restart in decision.restarts]
+    state, outcomes = await _send(ports, target, decision, now)
     await ports.store.append_events(target.vm_id, outcomes, offset=len(events))
     if decision.look_again is not None:
         delay = max(0.0, (decision.look_again.at - now).total_seconds())
         await ports.queue.send_recheck(target.vm_id, delay)
-    if decision.state.outbox:
-        for notice in decision.state.outbox:
-            await ports.queue.send_alert(notice)
-        await ports.store.save(target.vm_id, replace(decision.state, outbox=()), etag)
+    for notice in state.outbox:
+        await ports.queue.send_alert(notice)
+    if state.outbox:
+        state = replace(state, outbox=())
+    if state != decision.state:
+        await ports.store.save(target.vm_id, state, etag)
 
 
-async def _restart(ports: Ports, target: Target, restart: RestartUnit, now: datetime) -> Event:
-    outcome = await ports.runner.start_restart(target, restart)
-    kind = "restart_sent" if outcome.kind is StartKind.STARTED else "restart_refused"
-    detail = {"unit": restart.unit, "token": restart.token, "lane": outcome.lane, "outcome": outcome.kind}
-    log.info(kind, extra={"vm": target.name, **detail, "reason": outcome.detail})
-    return Event(kind, f"{restart.unit}: {outcome.detail}", now, detail)
+async def _send(
+    ports: Ports, target: Target, decision: Decision, now: datetime
+) -> tuple[VmState, list[Event]]:
+    """Ask Azure for what was decided; return the state with the answers, and their history."""
+    state, outcomes = decision.state, []
+    for restart in decision.restarts:
+        outcome = await ports.runner.start_restart(target, restart)
+        state, event = on_outcome(state, restart, outcome, now)
+        log.info(event.kind, extra={"vm": target.name, **event.detail, "reason": outcome.detail})
+        outcomes.append(event)
+    if decision.vm_action is not None:
+        outcome = await ports.actuator.start(target, decision.vm_action)
+        event = vm_action_event(decision.vm_action, outcome, now)
+        log.info(event.kind, extra={"vm": target.name, **event.detail, "reason": outcome.detail})
+        outcomes.append(event)
+    return state, outcomes

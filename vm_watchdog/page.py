@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vm_watchdog.ports import TickRecord
+from vm_watchdog.api_models import FleetView, VmSummary
 
 _WEB = Path(__file__).parent / "web"
 
 
-def render_fleet(rows: Sequence[dict[str, Any]], record: TickRecord | None, now: datetime) -> str:
-    """Return the fleet's page: what needs people first."""
-    needing = sum(1 for row in rows if row["severity"] > 0)
-    age = None if record is None else (now - record.finished_at).total_seconds()
-    troubles = () if record is None else record.troubles
-    page: str = _template("fleet.html").render(
-        rows=rows, needing=needing, now=now, tick_age=age, troubles=troubles
-    )
+def render_fleet(view: FleetView, rows: Sequence[VmSummary]) -> str:
+    """Return the fleet's page: why nobody may act, where that is so, then what needs people first."""
+    needing = sum(1 for row in rows if row.severity > 0)
+    page: str = _template("fleet.html").render(view=view, rows=rows, needing=needing)
     return page
 
 

@@ -5,22 +5,39 @@ All errors that pass through here are those of ``vm_health.errors``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from vm_health.model import PowerState, ProbeResult, Snapshot
-from vm_health.state import Event, Notice, RestartUnit, VmState
+from vm_health.safety import FleetState, Slot
+from vm_health.silence import Silence, Subject
+from vm_health.state import (
+    CommandRef,
+    CommandResult,
+    Event,
+    Notice,
+    RestartUnit,
+    StartOutcome,
+    VmAction,
+    VmState,
+)
 
 TAG_MODE = "watchdog"
 TAG_ENDPOINT = "watchdog-endpoint"
+TAG_GROUP = "watchdog-group"
+TAG_LADDER = "watchdog-ladder"
+TAG_MAINTENANCE_UNTIL = "watchdog-maintenance-until"
+CANARY_ID = "watchdog-canary"  # stands where a VM's id does in the watchdog's own telemetry events
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A VM that its owner opted in by tag. ``vm_id`` is the lower-case ARM id."""
+    """A VM that its owner opted in by tag. ``vm_id`` is its ARM id, in lower case as the names of ``tags``.
+
+    ``instance_id`` is ARM's own id of this very machine (``vmId``); ``is_updating`` that ARM changes it now.
+    """
 
     vm_id: str
     name: str
@@ -29,6 +46,23 @@ class Target:
     location: str
     power: PowerState
     tags: Mapping[str, str] = field(default_factory=dict)
+    instance_id: str = ""
+    is_updating: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether Azure says that it runs."""
+        return self.power is PowerState.RUNNING
+
+    @property
+    def group(self) -> str:
+        """The group that budgets count in: the tag ``watchdog-group``, else the resource group."""
+        return (self.tags.get(TAG_GROUP) or self.resource_group).lower()
+
+    @property
+    def subject(self) -> Subject:
+        """What silences and policy match against."""
+        return Subject(self.name, self.group, self.tags)
 
     @property
     def may_act(self) -> bool:
@@ -46,11 +80,23 @@ class Inventory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FleetTelemetry:
+    """The answer of the one query; ``available`` False where it failed or was partial.
+
+    ``canary_at`` is when the watchdog's newest own event was sent, None where none is in the window.
+    """
+
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    canary_at: datetime | None = None
+    available: bool = True
+
+
 class Telemetry(Protocol):
     """What the VMs reported, by VM id."""
 
-    async def newest_snapshots(self) -> Mapping[str, Snapshot]:
-        """Return the newest snapshot of every VM.
+    async def newest_snapshots(self) -> FleetTelemetry:
+        """Return the newest snapshot of every VM, and of the watchdog's own event.
 
         Raises:
             TransientError: the answer is missing or partial: nothing may be concluded from it.
@@ -98,17 +144,94 @@ class StateStore(Protocol):
         """
         ...
 
-    async def append_events(self, vm_id: str, events: Sequence[Event], offset: int = 0) -> None:
-        """Add to a VM's history; ``offset`` counts the events of the same moment that were added before."""
+    async def delete(self, vm_id: str, etag: str) -> None:
+        """Forget a VM; its history stays.
+
+        Raises:
+            ConflictError: somebody else changed it first.
+        """
         ...
 
-    async def read_events(self, vm_id: str, limit: int) -> Sequence[Event]:
-        """Return a VM's history, newest first."""
+    async def count_bad(self, turned_since: datetime) -> BadCount:
+        """Count the VMs that are CRITICAL: a filtered scan, for looks that know only one VM."""
+        ...
+
+    async def append_events(self, vm_id: str, events: Sequence[Event], offset: int = 0) -> None:
+        """Add to a VM's history; ``offset`` counts the events of the same moment that were added before.
+
+        ``vm_id`` may be FLEET_ID: the history of the fleet itself.
+        """
+        ...
+
+    async def read_events(
+        self, vm_id: str, limit: int, since: datetime | None = None, until: datetime | None = None
+    ) -> Sequence[Event]:
+        """Return a VM's history, newest first, from ``since`` to ``until`` (both included)."""
+        ...
+
+    async def find_events(
+        self, kinds: Collection[str], since: datetime, limit: int
+    ) -> Sequence[tuple[str, Event]]:
+        """Return events of some kinds of all VMs (a scan) with the VM's id, newest first."""
         ...
 
     async def save_tick(self, record: TickRecord) -> None: ...
 
     async def load_tick(self) -> TickRecord | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BadCount:
+    """How many VMs are CRITICAL, and how many of them turned so lately."""
+
+    bad: int
+    turned: int
+
+
+class FleetStore(Protocol):
+    """Remembers the fleet as a whole: freezes, and who is in restart. Optimistic concurrency throughout."""
+
+    async def load_fleet(self) -> tuple[FleetState, str | None]:
+        """Return the fleet's state and its ETag; a fresh one and None before the first save."""
+        ...
+
+    async def save_fleet(self, state: FleetState, etag: str | None) -> str:
+        """Write it and return the new ETag.
+
+        Raises:
+            ConflictError: somebody else changed it first.
+        """
+        ...
+
+    async def load_slots(self, group: str) -> tuple[Sequence[Slot], str | None]:
+        """Return who is in restart in a group, and the ETag; nobody and None before the first save."""
+        ...
+
+    async def save_slots(self, group: str, slots: Sequence[Slot], etag: str | None) -> str:
+        """Write it and return the new ETag.
+
+        Raises:
+            ConflictError: somebody else changed it first.
+        """
+        ...
+
+
+class SilenceStore(Protocol):
+    """Remembers silences. Ended ones may stay for a while; callers judge by time."""
+
+    async def list_silences(self) -> Sequence[Silence]: ...
+
+    async def add_silence(self, silence: Silence) -> None:
+        """Remember it.
+
+        Raises:
+            ConflictError: there is one with this id.
+        """
+        ...
+
+    async def end_silence(self, silence_id: str, at: datetime) -> Silence | None:
+        """Let it end at ``at``; return it as it then stands, None where there is none or it ended before."""
+        ...
 
 
 class WorkQueue(Protocol):
@@ -121,42 +244,94 @@ class WorkQueue(Protocol):
     async def send_alert(self, notice: Notice) -> None: ...
 
 
-class StartKind(StrEnum):
-    """How asking for a restart went. Only STARTED means that something runs on the VM."""
-
-    STARTED = "started"
-    BUSY = "busy"
-    NOT_RUNNING = "not_running"
-    THROTTLED = "throttled"
-    FORBIDDEN = "forbidden"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True)
-class StartOutcome:
-    """The answer to a restart request, with its reason in words."""
+class Work:
+    """A message that was taken from a queue and must be finished or given back. ``dequeue_count`` counts
+    how often it was taken, this time included; ``receipt`` is whatever the queue needs to finish it."""
 
-    kind: StartKind
-    detail: str
-    lane: str = "managed"
+    queue: str
+    text: str
+    dequeue_count: int
+    receipt: object
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """What a finished Run Command said; ``result`` is the agent's own word, not to be trusted further."""
+class WorkSource(Protocol):
+    """The receiving end of the queues, for hosts without Azure Functions."""
 
-    succeeded: bool
-    detail: str
-    result: Mapping[str, Any] = field(default_factory=dict)
+    async def take(self, queue: str, most: int, hidden_seconds: float) -> Sequence[Work]:
+        """Take messages; those that are not finished within ``hidden_seconds`` come back by themselves."""
+        ...
+
+    async def finish(self, work: Work) -> None:
+        """Delete a message whose work is done."""
+        ...
+
+    async def put_back(self, work: Work, delay_seconds: float) -> None:
+        """Let a message be seen again after ``delay_seconds``."""
+        ...
+
+    async def poison(self, work: Work) -> None:
+        """Move a message that keeps failing to the queue's poison queue."""
+        ...
 
 
 class CommandRunner(Protocol):
     """Restarts units through Run Command; starts and returns, never waits."""
 
-    async def start_restart(self, target: Target, restart: RestartUnit) -> StartOutcome: ...
+    async def start_restart(self, target: Target, restart: RestartUnit) -> StartOutcome:
+        """Ask for a restart; how that went is the result, never an exception."""
+        ...
 
-    async def take_result(self, target: Target, token: str) -> CommandResult | None:
-        """Return a finished command's result once and clear it away; None while it runs or is unknown."""
+    async def take_result(self, target: Target, command: CommandRef) -> CommandResult | None:
+        """Return a finished command's result once and clear it away; None while it runs.
+
+        A command that is not there (any more) is finished too: it did not succeed, and says so.
+        """
+        ...
+
+    async def cancel(self, target: Target, command: CommandRef) -> CommandResult:
+        """End a command that has hung, where its lane allows it; says what became of it."""
+        ...
+
+
+class VmActuator(Protocol):
+    """Restarts or redeploys whole VMs; starts and returns, never waits."""
+
+    async def start(self, target: Target, action: VmAction) -> StartOutcome:
+        """Ask for it; how that went is the result, never an exception."""
+        ...
+
+
+class ActivityLog(Protocol):
+    """Who did what to a VM, as Azure's activity log tells."""
+
+    async def who_stopped(self, target: Target, now: datetime) -> str:
+        """Return who stopped or deallocated the VM last, within a day; empty where nothing tells."""
+        ...
+
+
+class Canary(Protocol):
+    """The watchdog's own senses: an event sent into telemetry, and a look at a known address."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether own events are sent, so that one must come back through telemetry."""
+        ...
+
+    async def send(self, now: datetime) -> None:
+        """Send one own event. Failing is no error of the tick: the event then does not come back."""
+        ...
+
+    async def egress_problem(self) -> str:
+        """Say what is wrong with the way out, empty where a known address answered or none is set."""
+        ...
+
+
+class DeadMan(Protocol):
+    """Tells an outside monitor that a tick has completed."""
+
+    async def ping(self, record: TickRecord) -> None:
+        """Ping it; a failure is logged, never raised."""
         ...
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from vm_health.errors import ConfigError
-from vm_health.policy import Policy
+from vm_health.policy_book import PolicyBook
 from vm_health.settings_table import (
     Secret,
     Setting,
@@ -26,6 +26,7 @@ from vm_health.settings_table import (
     unknown_names,
     whole,
 )
+from vm_watchdog.ingestion_target import read_connection_string
 from vm_watchdog.policy_file import DEFAULT_POLICY_FILE, load_policy
 
 PREFIX = "WATCHDOG_"
@@ -60,6 +61,21 @@ def secret_url(text: str) -> Secret:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an http:// or https:// URL")
     return Secret(text)
+
+
+def secret_connection_string(text: str) -> Secret:
+    """The connection string of an Application Insights resource."""
+    read_connection_string(text)
+    return Secret(text)
+
+
+def switch(text: str) -> bool:
+    """On or off, in the words that settings files use."""
+    if text.lower() in ("on", "true", "1"):
+        return True
+    if text.lower() in ("off", "false", "0"):
+        return False
+    raise ValueError("on or off")
 
 
 def network(text: str) -> IpNetwork:
@@ -166,6 +182,45 @@ SETTINGS: tuple[Setting, ...] = (
         "/api/live answers 503 when the last tick is older than this, in seconds.",
     ),
     Setting(
+        "TELEMETRY_CONNECTION_STRING",
+        "",
+        secret_connection_string,
+        "Application Insights that the watchdog's own event goes to at each tick; it must come back through"
+        " the fleet query, else telemetry is not believed. The Functions host's own is taken if not set.",
+        absent=Secret(),
+        secret=True,
+        alias="APPLICATIONINSIGHTS_CONNECTION_STRING",
+    ),
+    Setting(
+        "TELEMETRY_AUTH",
+        "key",
+        choice("key", "entra"),
+        "How that event authenticates: by the connection string's key, or by the managed identity.",
+    ),
+    Setting(
+        "CANARY_URL",
+        "",
+        web_url,
+        "An address in the VMs' network that the watchdog must reach at each tick, else all action is frozen;"
+        " empty: none is asked.",
+    ),
+    Setting(
+        "DEADMAN_URL",
+        "",
+        secret_url,
+        "Pinged after each completed tick, so that an outside monitor notices a watchdog that has stopped.",
+        absent=Secret(),
+        secret=True,
+    ),
+    Setting(
+        "SIGN_IN",
+        "off",
+        switch,
+        "on: App Service authentication guards the app, so that its header names who asks. The platform's own"
+        " word is taken if not set.",
+        alias="WEBSITE_AUTH_ENABLED",
+    ),
+    Setting(
         "POLICY_FILE",
         DEFAULT_POLICY_FILE.name,
         policy_path,
@@ -204,7 +259,12 @@ class Settings:
     probe_concurrency: int
     shard_size: int
     live_max_age_seconds: float
-    policy: Policy
+    telemetry_connection_string: Secret
+    telemetry_auth: str
+    canary_url: str
+    deadman_url: Secret
+    sign_in: bool
+    book: PolicyBook
     alert_webhook_url: Secret
     dashboard_url: str
     portal_url: str
@@ -225,7 +285,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         (name for name in environ if name.startswith(PREFIX)), {PREFIX + setting.name for setting in SETTINGS}
     )
     values = read_values(SETTINGS, PREFIX, environ, faults)
-    policy = load_policy(values.pop("policy_file"), faults)
+    book = load_policy(values.pop("policy_file"), faults)
     if faults:
         raise ConfigError("settings of the watchdog", faults)
-    return Settings(policy=policy, **values)
+    return Settings(book=book, **values)

@@ -29,6 +29,7 @@ _AGENT_PLACES = {
     "VM_AGENT_ALLOW_LIST": "{root}/etc/vm-agent/allow-units",
     "VM_AGENT_STATE_DIR": "{root}/var/lib/vm-agent",
     "VM_AGENT_ROOT_STATE_DIR": "{root}/var/lib/vm-agent-remediate",
+    "VM_AGENT_DEPLOY_LOCK_FILE": "{root}/run/vm-agent/deploy.lock",
     "VM_AGENT_JOURNAL": "off",  # it would be the host's
     "DBUS_SYSTEM_BUS_ADDRESS": "unix:path={root}/run/dbus/system_bus_socket",  # nobody there: systemctl it is
 }

@@ -90,6 +90,7 @@ class Site:
             "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.directory}/no-bus",
             "VM_AGENT_JOURNAL": "off",
             "VM_AGENT_STATE_DIR": str(self.directory / "state"),
+            "VM_AGENT_DEPLOY_LOCK_FILE": str(self.directory / "deploy.lock"),
             **settings,
         }
 

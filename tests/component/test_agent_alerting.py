@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.component.agent_site import Playback, Reply, Site, shown, until
-from tests.unit.agent_builders import a_down_unit, a_report
+from tests.unit.agent_builders import NOW, a_down_unit, a_report, a_unit
 from vm_agent.alerting import Alerter
 from vm_alerts.channels.webhook import Webhook
 from vm_health.backoff import BackoffPolicy
-from vm_health.model import HealthReport
+from vm_health.model import DeployLock, HealthReport
 from vm_health.rules import Thresholds
 
 pytest_plugins = ["tests.component.agent_fixtures"]
@@ -82,6 +82,40 @@ def test_fired_given_up_and_resolved_in_the_webhooks_words(bench: Bench, server:
         body["key"] for body in bodies
     ]
     assert bench.alerter.counts == (3, 0)
+
+
+def test_during_a_deployment_nobody_is_called(bench: Bench) -> None:
+    """What is still wrong behind the lock is told then; what it had told before stays open meanwhile."""
+
+    def locked(report: HealthReport) -> HealthReport:
+        lock = DeployLock(bench.now + timedelta(minutes=5), "release 1.2")
+        return replace(report, sample=replace(report.sample, deploy_lock=lock))
+
+    bench.look(FINE)
+    for report in (DOWN, DOWN, DOWN, FINE, DOWN):
+        bench.look(locked(report))
+    assert bench.alerter.send_due() is None
+    assert bench.told() == []
+    for _ in range(2):
+        bench.look(DOWN)
+    bench.alerter.send_due()
+    assert bench.told() == ["fired"]
+    for report in (FINE, FINE, FINE):
+        bench.look(locked(report))
+    bench.alerter.send_due()
+    assert bench.told() == ["fired"]
+    for _ in range(2):
+        bench.look(FINE)
+    bench.alerter.send_due()
+    assert bench.told() == ["fired", "resolved"]
+
+
+def test_a_unit_that_is_starting_calls_nobody(bench: Bench) -> None:
+    began = a_unit(active_state="activating", sub_state="start", started_at=NOW)
+    for _ in range(4):
+        bench.look(a_report(began))
+    bench.alerter.send_due()
+    assert bench.told() == []
 
 
 def test_what_was_not_taken_is_sent_after_a_restart_and_nothing_else(bench: Bench, server: Playback) -> None:

@@ -21,7 +21,7 @@ from vm_agent.config import load_remediation
 from vm_agent.files import DirectoryLock
 from vm_agent.remediation import Result, remediate_here
 from vm_agent.repair import Considered, LocalRepair
-from vm_health.model import Cause, HealthReport, RepairSample, Status, UnitSample
+from vm_health.model import Cause, DeployLock, HealthReport, RepairSample, Status, UnitSample
 from vm_health.wire import decode_report
 
 pytest_plugins = ["tests.component.agent_fixtures"]
@@ -117,15 +117,14 @@ def test_the_watchdogs_waits_attempts_and_circuit(bench: Bench) -> None:
 def test_the_report_says_attempts_and_next_time(bench: Bench) -> None:
     found = bench.look(a_down_unit())
     assert found.report.repairs == (RepairSample(WEB, 0, BEGAN + timedelta(seconds=10)),)
-    assert message(found).endswith("; local repair: attempt 1 of 6 in 10 s")
+    assert "; local repair: attempt 1 of 6 in 10 s" in message(found)
     assert bench.repair.look_at == BEGAN + timedelta(seconds=10)
     bench.systemd.problem = "Job for web.service failed."
     bench.look(a_down_unit(), after=10)
     found = bench.look(a_down_unit(), after=5)
     assert found.report.repairs == (RepairSample(WEB, 1, bench.now + timedelta(seconds=15)),)
-    assert message(found).endswith(
-        "attempt 2 of 6 in 15 s (the last restart failed: Job for web.service failed.)"
-    )
+    assert "attempt 2 of 6 in 15 s" in message(found)
+    assert message(found).endswith(" (the last restart failed: Job for web.service failed.)")
 
 
 def test_the_backoff_survives_a_restart_of_the_agent(bench: Bench) -> None:
@@ -183,6 +182,62 @@ def test_what_systemd_is_about_to_start_is_not_started_twice(bench: Bench) -> No
     assert bench.until_restarted(a_down_unit()) == 10
 
 
+def test_what_is_starting_is_neither_down_nor_up(bench: Bench) -> None:
+    """Attempts and waits stay as they are until it is known how the start ends."""
+    bench.until_restarted(a_down_unit())
+    kept = bench.repair._states[WEB]
+    starting = a_unit(
+        active_state="activating", sub_state="start", main_pid=0, started_at=bench.now, active_since=None
+    )
+    for _ in range(3):
+        found = bench.look(starting, after=15)
+        assert found.report.status is Status.HEALTHY
+        assert found.report.repairs == (RepairSample(WEB, 1, kept.not_before),)
+    assert bench.until_restarted(a_down_unit()) == 0  # the wait went on meanwhile: it is due
+    assert bench.repair._states[WEB].attempts == 2
+
+
+def test_where_nothing_can_be_repaired_what_is_starting_is_not_given_up(bench: Bench) -> None:
+    bench.allow_list.unlink()
+    starting = a_unit("db.service", active_state="activating", sub_state="start", started_at=BEGAN)
+    found = bench.look(a_down_unit(), starting)
+    assert found.report.repairs == (RepairSample(WEB, 0, None, circuit_open=True),)
+
+
+def locked(report: HealthReport, lock: DeployLock | None) -> HealthReport:
+    return replace(report, sample=replace(report.sample, deploy_lock=lock))
+
+
+def test_during_a_deployment_nothing_is_restarted_and_the_report_says_so(bench: Bench) -> None:
+    lock = DeployLock(BEGAN + timedelta(minutes=20), "release 1.2")
+    for _ in range(5):
+        bench.now += timedelta(seconds=60)
+        found = bench.repair.consider(locked(bench.report(a_down_unit()), lock), bench.now)
+        assert message(found).endswith(
+            "; not restarted: a deployment holds this VM until 12:20:00 UTC (release 1.2)"
+        )
+        assert (found.report.status, bench.repair.look_at) == (Status.CRITICAL, None)
+    assert bench.systemd.restarted == []
+    assert not bench.state_dir.exists()
+    assert bench.until_restarted(a_down_unit()) == 10  # as if it had gone down when the lock ended
+
+
+def test_a_lock_in_the_middle_of_a_repair_keeps_its_attempts(bench: Bench) -> None:
+    bench.until_restarted(a_down_unit())
+    bench.until_restarted(a_down_unit())
+    lock = DeployLock(bench.now + timedelta(minutes=20))
+    bench.now += timedelta(seconds=600)
+    found = bench.repair.consider(locked(bench.report(a_down_unit()), lock), bench.now)
+    assert found.report.repairs[0].attempts == 2
+    assert bench.until_restarted(a_down_unit()) == 0
+    assert bench.repair._states[WEB].attempts == 3
+
+
+def test_what_is_up_during_a_deployment_is_told_without_a_word_of_it(bench: Bench) -> None:
+    report = locked(bench.report(a_unit()), DeployLock(BEGAN + timedelta(minutes=20)))
+    assert bench.repair.consider(report, bench.now).report == report
+
+
 def test_a_restart_under_way_holds_everything_else(bench: Bench) -> None:
     """Looks go on while systemd takes its time; nothing is decided meanwhile, by us or by `remediate`."""
     bench.systemd.gate = threading.Event()
@@ -205,7 +260,8 @@ def test_a_restart_under_way_holds_everything_else(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "\x00" * 100, '{"schema": 1, "units": [{"name": "web.service"}]}']
+    "content",
+    ["", "{", "\x00" * 100, '{"schema": 1, "units": [{"name": "web.service", "attempts": "3"}]}'],
 )
 def test_a_damaged_state_restarts_nothing_until_it_is_removed(bench: Bench, content: str) -> None:
     bench.state_dir.mkdir()

@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,8 @@ from tests.component.agent_vm import AS_AGENT, AgentVm, agent_vm, findings_of, u
 from tests.component.vm_fixtures import APP, CRASH_FILE, HEARTBEAT, LOOP, app, eventually
 from tests.conftest import require
 from vm_agent.polkit_rule import RULES_FILE, rule
-from vm_health.model import Status
+from vm_health.model import HealthReport, Status
+from vm_health.wire import decode_report
 
 DEPLOY = ROOT / "deploy"
 FAUCET = "faucet_worker.service"
@@ -128,6 +131,69 @@ async def test_the_drop_in_and_the_worked_example(tmp_path: Path) -> None:
             lambda report: unit_of(report, FAUCET).result == "watchdog", "who hangs is killed"
         )
         assert unit_of(report, FAUCET).sub_state == "auto-restart"
+
+
+async def test_a_unit_that_starts_is_down_only_after_the_grace(tmp_path: Path) -> None:
+    """One that never says READY=1: systemd's own time of its start counts, over the bus and by systemctl."""
+    grace = {"VM_AGENT_STARTUP_GRACE_SECONDS": "4"}
+    async with agent_vm(tmp_path, [app()], **grace) as box:
+        await box.drop_in(APP, "Type=notify", "TimeoutStartSec=600")
+        for _ in range(2):  # each start has a grace of its own
+            starting = starts_after(datetime.now(UTC).replace(microsecond=0))
+            await box.shell(f"systemctl restart --no-block {APP}")
+            report = await box.until(starting, "it starts")
+            assert findings_of(report, APP).keys() == {"service_starting"}
+            assert report.status is Status.HEALTHY
+            report = await box.until(lambda report: report.status is Status.CRITICAL, "it is late")
+            assert findings_of(report, APP).keys() == {"service_down"}
+            assert unit_of(report, APP).sub_state == "start"
+        command = "set -a; . /etc/vm-agent/agent.env; VM_AGENT_UNIT_SOURCE=systemctl vm-agent check --json"
+        by_command = unit_of(decode_report((await box.vm.run_script(command, {}, 20)).stdout), APP)
+        assert by_command.started_at == unit_of(report, APP).started_at
+        assert by_command.active_since == unit_of(report, APP).active_since
+
+        await box.drop_in(APP, "Type=exec", "Restart=always", "RestartSec=60")
+        await box.shell(f"systemctl restart {APP}")
+        await box.until(lambda report: report.status is Status.HEALTHY, "it runs")
+        await box.vm.kill_unit(APP)  # systemd waits before it starts it again: that is no start
+        report = await box.until(lambda report: not unit_of(report, APP).is_up, "the crash is seen")
+        report = await box.until(
+            lambda report: unit_of(report, APP).sub_state == "auto-restart", "systemd waits"
+        )
+        assert findings_of(report, APP).keys() == {"service_down"}
+
+
+async def test_a_deploy_lock_is_roots_and_outlives_the_agent(tmp_path: Path) -> None:
+    """The unprivileged agent heeds it, holds back while it lasts, and can be restarted by the deployment."""
+    async with agent_vm(tmp_path, [app()], VM_AGENT_RESTART="on") as box:
+        lock = box.vm.outside("/run/vm-agent/deploy.lock")
+
+        async def owners() -> str:
+            return (await box.shell("stat -c '%U %a' /run/vm-agent /run/vm-agent/deploy.lock")).stdout
+
+        await box.shell("vm-agent lock --minutes 20 --holder 'release 1.2'")
+        assert await owners() == "vm-agent 755\nroot 644\n"
+        report = await box.until(lambda report: report.sample.deploy_lock, "the lock is seen")
+        assert report.sample.deploy_lock is not None
+        assert report.sample.deploy_lock.holder == "release 1.2"
+        await box.vm.kill_unit(APP)
+        report = await box.until(lambda report: not unit_of(report, APP).is_up, "it is down")
+        assert "not restarted: a deployment holds" in findings_of(report, APP)["service_down"].message
+        assert report.repairs == ()
+        await box.shell(f"systemctl restart {AGENT_UNIT}")
+        assert await owners() == "vm-agent 755\nroot 644\n"
+        await box.until(lambda report: report.sample.deploy_lock, "the new agent sees it too")
+        told = await box.vm.run_script("vm-agent status", {}, 20)
+        assert "(release 1.2): nothing is restarted, no alert is sent" in told.stdout
+        await box.shell(f"systemctl stop {AGENT_UNIT}")
+        assert lock.exists()
+        await box.shell(f"systemctl start {AGENT_UNIT}")
+        for refused in ("vm-agent unlock", "vm-agent lock --minutes 60"):
+            done = await box.vm.run_script(f"{AS_AGENT.replace('vm-agent', 'nobody', 1)} {refused}", {}, 20)
+            assert (done.exit_code, "must be run as root" in done.stderr) == (3, True), done.stderr
+        await box.shell("vm-agent unlock")
+        report = await box.until(lambda report: report.repairs, "repair goes on")
+        assert report.sample.deploy_lock is None
 
 
 async def test_more_memory_than_allowed(tmp_path: Path) -> None:
@@ -249,6 +315,17 @@ def test_how_much_the_units_are_exposed(unit: str, most: float) -> None:
     found = re.search(rf"Overall exposure level for {re.escape(unit)}: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) <= most
+
+
+def starts_after(moment: datetime) -> Callable[[HealthReport], bool]:
+    """Tell whether a report shows a start that began at ``moment`` or later and goes on."""
+
+    def holds(report: HealthReport) -> bool:
+        unit = unit_of(report, APP)
+        began = unit.started_at is not None and unit.started_at >= moment
+        return began and unit.active_state == "activating"
+
+    return holds
 
 
 async def replaced(box: AgentVm, former: int) -> None:

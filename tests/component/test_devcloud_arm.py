@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import aiohttp
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
+from devcloud.arm_permissions import ACTIONS
 from devcloud.faults import Fault
+from devcloud.tokens import CLIENT_ID, OBJECT_ID
 from tests.component.devcloud_site import API, Site
 
 pytest_plugins = ["tests.component.devcloud_fixtures"]
@@ -142,3 +147,116 @@ async def test_an_answer_that_gets_lost_was_still_carried_out(site: Site) -> Non
     calls = await site.cloud.calls.wait_for("arm", "restart", count=seen + 1)
     assert calls[-1].status == 0
     assert site.vms["web-2"].restarts == before + 1
+
+
+async def test_a_vm_is_updating_while_an_operation_changes_it(site: Site) -> None:
+    """In the resource and in the instance view; another VM isn't concerned."""
+    done = asyncio.Event()
+
+    async def work() -> None:
+        await done.wait()
+
+    operation = site.cloud.operations.start(work(), changes="WEB-1")
+    states = {vm.name: vm.provisioning_state async for vm in site.compute.virtual_machines.list_all()}
+    assert states == {"web-1": "Updating", "web-2": "Succeeded", "Db-3": "Succeeded"}
+    view = await site.compute.virtual_machines.instance_view(GROUP, "web-1")
+    assert [status.code for status in view.statuses] == ["ProvisioningState/updating", "PowerState/running"]
+    done.set()
+    await operation.task
+    assert (await site.compute.virtual_machines.get(GROUP, "web-1")).provisioning_state == "Succeeded"
+
+
+async def test_stopping_and_starting_through_arm(site: Site) -> None:
+    """Powered off is stopped and paid for, deallocated is neither; ARM tells which."""
+
+    async def power() -> str:
+        view = await site.compute.virtual_machines.instance_view(GROUP, "web-1")
+        return str(view.statuses[-1].code)
+
+    machines = site.compute.virtual_machines
+    states = []
+    for begin in (machines.begin_power_off, machines.begin_deallocate, machines.begin_start):
+        await (await begin(GROUP, "web-1")).result()
+        states.append(await power())
+    assert states == ["PowerState/stopped", "PowerState/deallocated", "PowerState/running"]
+
+
+async def test_the_activity_log_says_who_did_what(site: Site) -> None:
+    """The caller is the token's person, else its object; newest first, and only what was asked for."""
+    since = datetime.now(UTC)
+    await (await site.compute.virtual_machines.begin_restart(GROUP, "web-2")).result()
+    token = site.cloud.tokens.mint("https://management.azure.com", upn="alice@contoso.com").text
+    url = site.vm_url("web-2", "/deallocate")
+    async with site.http.post(url, headers={"Authorization": f"Bearer {token}"}) as response:
+        assert response.status == 202
+    until = datetime.now(UTC) + timedelta(minutes=1)
+    window = f"eventTimestamp ge '{since.isoformat()}' and eventTimestamp le '{until.isoformat()}'"
+    entries = await activities(site, window)
+    assert ("alice@contoso.com", "deallocate", "Accepted") in entries
+    assert (OBJECT_ID, "restart", "Succeeded") in entries
+    assert await activities(site, f"{window} and resourceUri eq '{site.vms['web-1'].spec.vm_id}'") == []
+    later = f"eventTimestamp ge '{until.isoformat()}' and eventTimestamp le '{until.isoformat()}'"
+    assert await activities(site, later) == []
+
+
+async def activities(site: Site, wanted: str) -> list[tuple[str, str, str]]:
+    """Caller, verb and status of the activity log's entries."""
+    url = (
+        f"{site.cloud.arm_url}/subscriptions/{site.vms['web-1'].spec.subscription_id}"
+        "/providers/Microsoft.Insights/eventtypes/management/values"
+    )
+    parameters = {"api-version": "2015-04-01", "$filter": wanted}
+    async with site.http.get(url, params=parameters, headers=site.bearer()) as response:
+        assert response.status == 200
+        entries = (await response.json())["value"]
+    return [
+        (one["caller"], one["operationName"]["value"].split("/")[-2], one["status"]["value"])
+        for one in entries
+    ]
+
+
+@pytest.mark.parametrize("wanted", ["", "resourceUri eq 'x'", "eventTimestamp ge 'soon'"])
+async def test_the_activity_log_needs_a_filter_that_it_knows(site: Site, wanted: str) -> None:
+    """400, and never everything."""
+    url = (
+        f"{site.cloud.arm_url}/subscriptions/{site.vms['web-1'].spec.subscription_id}"
+        "/providers/Microsoft.Insights/eventtypes/management/values"
+    )
+    parameters = {"api-version": "2015-04-01", "$filter": wanted}
+    async with site.http.get(url, params=parameters, headers=site.bearer()) as response:
+        assert response.status == 400
+
+
+async def test_a_denied_action_is_refused_in_arms_words(site: Site) -> None:
+    """By action until it is given back, or by a fault once; everything else goes on."""
+    machines = site.compute.virtual_machines
+    scope = site.vms["web-1"].spec.vm_id
+    site.cloud.permissions.deny("Microsoft.Compute/virtualMachines/restart/action")
+    for _ in range(2):
+        with pytest.raises(HttpResponseError) as refused:
+            await machines.begin_restart(GROUP, "web-1")
+        assert (refused.value.status_code, refused.value.error.code) == (403, "AuthorizationFailed")
+        assert refused.value.error.message == (
+            f"The client '{CLIENT_ID}' with object id '{OBJECT_ID}' does not have authorization to perform "
+            f"action 'Microsoft.Compute/virtualMachines/restart/action' over scope '{scope}/restart' or the "
+            "scope is invalid. If access was recently granted, please refresh your credentials."
+        )
+    await (await machines.begin_redeploy(GROUP, "web-1")).result()
+    site.cloud.permissions.allow_all()
+    site.cloud.faults.add(Fault("arm", "restart", mode="forbidden"))
+    with pytest.raises(HttpResponseError, match="restart/action"):
+        await machines.begin_restart(GROUP, "web-1")
+    await (await machines.begin_restart(GROUP, "web-1")).result()
+
+
+async def test_an_action_that_nothing_needs_can_not_be_denied(site: Site) -> None:
+    """A typing error would let a test pass for nothing."""
+    with pytest.raises(ValueError, match="must be one of"):
+        site.cloud.permissions.deny("Microsoft.Compute/virtualMachines/restart")
+
+
+async def test_every_operation_of_arm_has_its_action(site: Site) -> None:
+    """So that each of them can be denied."""
+    done = {call.operation for call in site.cloud.calls.matching("arm") if call.operation != "unknown"}
+    assert {"get", "restart", "list_all"} <= done
+    assert {name for name in done if not name.startswith("_")} <= set(ACTIONS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
+from devcloud.cloud import CloudOptions, LocalCloud
 from devcloud.faults import Fault
-from tests.component.devcloud_site import Site
+from tests.component.devcloud_site import API, ShellVm, Site
 
 pytest_plugins = ["tests.component.devcloud_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -232,7 +235,7 @@ async def test_a_vm_takes_25_run_commands(site: Site) -> None:
     commands = site.compute.virtual_machine_run_commands
     for number in range(25):
         await commands.begin_create_or_update(GROUP, "web-2", f"c{number}", managed("true"), polling=False)
-    with pytest.raises(HttpResponseError, match="25 run commands"):
+    with pytest.raises(HttpResponseError, match=r"maximum number of managed Run commands \(max=25"):
         await commands.begin_create_or_update(GROUP, "web-2", "c25", managed("true"))
     await delete(site, "web-2", "c0")
     await put(site, "web-2", "c25", managed("true"))
@@ -256,3 +259,35 @@ async def test_not_running_agent_missing_and_bad_bodies(site: Site) -> None:
         with pytest.raises(HttpResponseError) as refused:
             await put(site, "web-2", "x", body)
         assert refused.value.status_code == 400
+
+
+async def test_a_vm_without_a_build_of_the_handler_takes_no_managed_command(site: Site) -> None:
+    """As ARM64 answers; the action goes on."""
+    site.cloud.faults.add(Fault("arm", "run_command_put", mode="arm64"))
+    with pytest.raises(ResourceNotFoundError, match="for CPU Architecture 'Arm64' was not found") as refused:
+        await put(site, "web-1", "x", managed("true"))
+    assert refused.value.error.code == "ExtensionNotFoundForCPUArchitecture"
+    body = {"commandId": "RunShellScript", "script": ["true"]}
+    await (await site.compute.virtual_machines.begin_run_command(GROUP, "web-1", body)).result()
+
+
+@pytest.mark.parametrize("updates", [True, False])
+async def test_whether_a_run_command_updates_the_vm_is_a_choice(tmp_path: Path, updates: bool) -> None:
+    """It could not be verified that Azure does so."""
+    vm = ShellVm("web-1")
+    options = CloudOptions(run_commands_update_vm=updates)
+    cloud = LocalCloud(tmp_path, [vm], options=options)
+    await cloud.start()
+    tls = ssl.create_default_context(cafile=str(cloud.ca_file))
+    token = cloud.tokens.mint("https://management.azure.com").text
+    url = f"{cloud.arm_url}{vm.spec.vm_id}"
+    try:
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as http:
+            body = managed("sleep 60")
+            async with http.put(f"{url}/runCommands/a?{API}", json=body, ssl=tls) as response:
+                assert response.status == 201
+            async with http.get(f"{url}?{API}", ssl=tls) as response:
+                state = (await response.json())["properties"]["provisioningState"]
+        assert state == ("Updating" if updates else "Succeeded")
+    finally:
+        await cloud.stop()

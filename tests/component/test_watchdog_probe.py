@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from devcloud.listener import Listener
-from tests.builders import VM_ID, a_report, a_vm_id, answers
+from tests.builders import VM_ID, a_report, a_vm_id, answers, at
 from tests.fakes import FakeProber
 from vm_health.model import HealthReport, ProbeOutcome, ProbeResult
 from vm_health.wire import encode_report
@@ -89,9 +89,10 @@ Port = tuple[Prober, Callable[[HealthReport], None]]
 
 async def test_a_healthy_vm(port: Port, endpoint: Endpoint) -> None:
     prober, serve = port
-    serve(a_report(age=3.5))
+    report = a_report(age=3.5, taken_at=at(-3.5))
+    serve(report)
     assert await prober.probe(VM_ID, endpoint.url) == ProbeResult(
-        ProbeOutcome.OK, "/health answered 200", a_report(age=3.5)
+        ProbeOutcome.OK, "/health answered 200", report
     )
 
 

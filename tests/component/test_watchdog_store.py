@@ -1,198 +1,122 @@
-"""The StateStore port: one suite over the tests' fake and over Table Storage as Azurite serves it."""
+"""The stores over Table Storage as Azurite serves it: the ports' suites, and what only tables can do."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from azure.core.credentials import AccessToken
+from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from devcloud.azurite import Azurite
-from tests.builders import NOW, a_notice, a_vm_id, an_incident, at
+from tests.builders import a_vm_id, at
 from tests.component.devcloud_site import Site
-from tests.fakes import FakeStore
-from vm_health.errors import ConflictError, NotFoundError, PermanentError
-from vm_health.model import Status
+from tests.contracts.fleet_store import A_FLEET, FleetStoreContract
+from tests.contracts.silence_store import SilenceStoreContract
+from tests.contracts.state_store import A_STATE, StateStoreContract
+from vm_health.errors import ConflictError, PermanentError, TransientError
+from vm_health.fleet import FleetState, Slot
 from vm_health.names import vm_key
-from vm_health.state import Event, UnitState, VmState
-from vm_watchdog.adapters.table_state import EVENT_TABLE, STATE_TABLE, TableStateStore
-from vm_watchdog.ports import StateStore, TickRecord
-from vm_watchdog.tick import PARTITIONS, shard_of
+from vm_health.silence import Matcher, Silence, Stops
+from vm_health.state import FLEET_ID, Event, UnitState, VmState
+from vm_health.state_codec import MAX_STATE_CHARS
+from vm_watchdog.adapters.table_fleet import TableFleetStore
+from vm_watchdog.adapters.table_silences import TableSilenceStore
+from vm_watchdog.adapters.table_state import TableStateStore
+from vm_watchdog.tables import EVENT_TABLE, META_PARTITION, SILENCE_TABLE, STATE_TABLE
 
 pytest_plugins = ["tests.component.devcloud_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_numbers = itertools.count(1)
+
+def options_of(site: Site, credential: object) -> dict[str, Any]:
+    """How a client reaches the local service."""
+    return {"credential": credential, "connection_verify": str(site.cloud.ca_file)}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def tables(shared_site: Site, azurite: Azurite) -> AsyncIterator[TableServiceClient]:
     """The table service, reached with tokens of the local identity."""
-    options = {"credential": shared_site.credential, "connection_verify": str(shared_site.cloud.ca_file)}
+    options = options_of(shared_site, shared_site.credential)
     async with TableServiceClient(azurite.table_url, **options) as service:
         yield service
-
-
-@pytest.fixture(params=["fake", "azurite"])
-def store(request: pytest.FixtureRequest) -> StateStore:
-    """Both implementations of the port."""
-    if request.param == "fake":
-        return FakeStore()
-    return TableStateStore(request.getfixturevalue("tables"))
-
-
-@pytest.fixture
-def vm_id() -> str:
-    """A VM that no other test has."""
-    return a_vm_id(f"store-{next(_numbers)}")
-
-
-A_STATE = VmState(
-    status=Status.CRITICAL,
-    subjects=("web.service",),
-    reason="web.service is down; Zürich 🌉",
-    since=NOW,
-    units={"web.service": UnitState(attempts=2, not_before=at(40), last_attempt_at=NOW, command="token-1")},
-    incident=an_incident(),
-    sequence=3,
-    next_look_at=at(5),
-    endpoint="http://10.0.0.4:8080",
-    was_reached=True,
-    outbox=(a_notice(),),
-)
-
-
-async def test_a_vm_that_was_never_saved_is_not_there(store: StateStore, vm_id: str) -> None:
-    assert await store.load_one(vm_id) is None
-    assert vm_id not in await store.load(0, 1)
-
-
-async def test_what_is_saved_comes_back(store: StateStore, vm_id: str) -> None:
-    etag = await store.save(vm_id, A_STATE, None)
-    one, every = await store.load_one(vm_id), await store.load(0, 1)
-    assert one is not None
-    assert one == every[vm_id]
-    assert (one.state, one.etag) == (A_STATE, etag)
-
-
-async def test_a_change_under_its_etag(store: StateStore, vm_id: str) -> None:
-    first = await store.save(vm_id, A_STATE, None)
-    second = await store.save(vm_id, VmState(), first)
-    assert second != first
-    stored = await store.load_one(vm_id)
-    assert stored is not None
-    assert (stored.state, stored.etag) == (VmState(), second)
-
-
-async def test_an_etag_from_a_scan_is_good_for_a_change(store: StateStore, vm_id: str) -> None:
-    await store.save(vm_id, A_STATE, None)
-    scanned = (await store.load(0, 1))[vm_id]
-    await store.save(vm_id, VmState(), scanned.etag)
-
-
-async def test_an_old_etag_loses_and_changes_nothing(store: StateStore, vm_id: str) -> None:
-    old = await store.save(vm_id, A_STATE, None)
-    await store.save(vm_id, replace(A_STATE, sequence=4), old)
-    with pytest.raises(ConflictError):
-        await store.save(vm_id, VmState(), old)
-    stored = await store.load_one(vm_id)
-    assert stored is not None
-    assert stored.state.sequence == 4
-
-
-async def test_a_second_first_save_loses(store: StateStore, vm_id: str) -> None:
-    await store.save(vm_id, A_STATE, None)
-    with pytest.raises(ConflictError):
-        await store.save(vm_id, VmState(), None)
-
-
-async def test_an_etag_of_a_row_that_is_gone(store: StateStore, vm_id: str) -> None:
-    etag = await store.save(vm_id, A_STATE, None)
-    with pytest.raises(NotFoundError):
-        await store.save(a_vm_id("never-saved"), A_STATE, etag)
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 8, PARTITIONS])
-async def test_the_shards_hold_every_vm_once(store: StateStore, count: int) -> None:
-    fleet = [a_vm_id(f"shard-{count}-{number}") for number in range(24)]
-    await asyncio.gather(*(store.save(name, VmState(), None) for name in fleet))
-    shards = [await store.load(shard, count) for shard in range(count)]
-    for vm_id in fleet:
-        assert [shard for shard, states in enumerate(shards) if vm_id in states] == [shard_of(vm_id, count)]
-
-
-async def test_history_comes_newest_first_and_cut(store: StateStore, vm_id: str) -> None:
-    assert await store.read_events(vm_id, 10) == []
-    await store.append_events(vm_id, [Event("transition", "down", at(0), {"unit": "web.service", "n": 1})])
-    await store.append_events(vm_id, [Event("restart", "first", at(10)), Event("backoff", "then", at(10))])
-    await store.append_events(vm_id, [Event("restart_sent", "last", at(10))], offset=2)
-    await store.append_events(vm_id, [])
-    found = await store.read_events(vm_id, 10)
-    assert [event.kind for event in found] == ["restart_sent", "backoff", "restart", "transition"]
-    assert found[-1] == Event("transition", "down", at(0), {"unit": "web.service", "n": 1})
-    assert [event.kind for event in await store.read_events(vm_id, 2)] == ["restart_sent", "backoff"]
-
-
-async def test_moments_keep_their_microseconds(store: StateStore, vm_id: str) -> None:
-    moments = [at(0.000001), at(0.000002), at(0.1)]
-    for moment in moments:
-        await store.append_events(vm_id, [Event("transition", "x", moment)])
-    assert [event.at for event in await store.read_events(vm_id, 9)] == moments[::-1]
-
-
-async def test_the_history_of_one_vm_is_not_anothers(store: StateStore, vm_id: str) -> None:
-    await store.append_events(vm_id, [Event("transition", "x", at(0))])
-    assert await store.read_events(vm_id + "-other", 9) == []
-
-
-async def test_history_that_is_longer_than_a_column_can_still_be_read(store: StateStore, vm_id: str) -> None:
-    subjects = [f"worker-with-a-long-name@{number}.service" for number in range(500)]
-    await store.append_events(vm_id, [Event("transition", "r" * 60_000, at(0), {"subjects": subjects})])
-    (event,) = await store.read_events(vm_id, 9)
-    assert event.kind == "transition"
-    assert event.reason.startswith("rrr")
-
-
-async def test_the_ticks_record(store: StateStore) -> None:
-    record = TickRecord(at(0), at(1.5), 3, {"HEALTHY": 2, "CRITICAL": 1}, ("web-1: Zürich",))
-    await store.save_tick(record)
-    assert await store.load_tick() == record
-    later = TickRecord(at(60), at(61), 0)
-    await store.save_tick(later)
-    assert await store.load_tick() == later
-    assert "tick" not in await store.load(0, 1)
-
-
-async def test_a_tick_full_of_troubles_can_still_be_read(store: StateStore) -> None:
-    """The record is what tells the outside that the watchdog lives: trouble must not break it."""
-    troubles = tuple(f"vm-{number}: " + 'something "quoted" went wrong; ' * 40 for number in range(500))
-    await store.save_tick(TickRecord(at(0), at(1), 500, {"UNKNOWN": 500}, troubles))
-    record = await store.load_tick()
-    assert record is not None
-    assert (record.targets, record.statuses) == (500, {"UNKNOWN": 500})
-    assert record.troubles[0].startswith("vm-0: something")
-
-
-# --- what only the table can do --------------------------------------------------------------------------
 
 
 async def raw(tables: TableServiceClient, name: str) -> TableClient:
     return await tables.create_table_if_not_exists(name)
 
 
+class TestTableStateStore(StateStoreContract):
+    @pytest.fixture
+    def store(self, tables: TableServiceClient) -> TableStateStore:
+        return TableStateStore(tables)
+
+
+class TestTableFleetStore(FleetStoreContract):
+    @pytest_asyncio.fixture(loop_scope="session")
+    async def fleet(self, tables: TableServiceClient) -> TableFleetStore:
+        """The store, without what the test before saved of the fleet."""
+        await (await raw(tables, STATE_TABLE)).delete_entity(META_PARTITION, "fleet")
+        return TableFleetStore(tables)
+
+
+class TestTableSilenceStore(SilenceStoreContract):
+    @pytest.fixture
+    def silences(self, tables: TableServiceClient) -> TableSilenceStore:
+        return TableSilenceStore(tables)
+
+
+@pytest.fixture
+def vm_id(request: pytest.FixtureRequest) -> str:
+    """A VM that no other test has."""
+    return a_vm_id(request.node.name.replace("_", "-")[:60])
+
+
 async def test_rows_lie_where_the_design_says(tables: TableServiceClient, vm_id: str) -> None:
     store, key = TableStateStore(tables), vm_key(vm_id)
-    await store.save(vm_id, A_STATE, None)
+    await store.save(vm_id, VmState(status=A_STATE.status, since=at(7)), None)
     await store.append_events(vm_id, [Event("transition", "x", at(0))])
+    await store.append_events(FLEET_ID, [Event("laid", "x", at(0))])
     row = await (await raw(tables, STATE_TABLE)).get_entity(key[0], key)
-    assert (row["VmId"], row["Status"], row["Cause"]) == (vm_id, "CRITICAL", "ok")
-    history = (await raw(tables, EVENT_TABLE)).query_entities(f"PartitionKey eq '{key}'")
-    assert [event["Kind"] async for event in history] == ["transition"]
+    assert (row["VmId"], row["Status"], row["Cause"], row["BadSince"]) == (vm_id, "CRITICAL", "ok", at(7))
+    events = await raw(tables, EVENT_TABLE)
+    assert [row["Kind"] async for row in events.query_entities(f"PartitionKey eq '{key}'")] == ["transition"]
+    fleets = events.query_entities(f"PartitionKey eq '{vm_key(FLEET_ID)}'")
+    assert "laid" in [row["Kind"] async for row in fleets]
+
+
+async def test_a_row_has_no_more_columns_than_its_state_needs(tables: TableServiceClient, vm_id: str) -> None:
+    store, key = TableStateStore(tables), vm_key(vm_id)
+    units = {f"worker-{number:04}.service": UnitState(3, at(0), at(1)) for number in range(400)}
+    etag = await store.save(vm_id, VmState(units=units), None)
+    table = await raw(tables, STATE_TABLE)
+    long = await table.get_entity(key[0], key)
+    assert "State2" in long
+    assert all(len(str(value)) <= 32_767 for value in long.values())
+    await store.save(vm_id, VmState(), etag)
+    assert "State2" not in await table.get_entity(key[0], key)
+
+
+async def test_the_longest_state_that_is_written_is_within_the_service_limits(
+    tables: TableServiceClient, vm_id: str
+) -> None:
+    """Azurite takes more than the service: the sizes are counted as the service documents them."""
+    store, key = TableStateStore(tables), vm_key(vm_id)
+    units = {f"{number:03}.service": UnitState(held="x" * 900) for number in range(500)}
+    state = VmState(reason="x" * 4_096, units=units)
+    await store.save(vm_id, state, None)
+    row = await (await raw(tables, STATE_TABLE)).get_entity(key[0], key)
+    texts = [value for value in row.values() if isinstance(value, str)]
+    assert sum(map(len, texts)) > MAX_STATE_CHARS * 0.95
+    assert max(map(len, texts)) * 2 <= 64 * 1024
+    assert sum(2 * len(name) + 2 * len(str(value)) + 8 for name, value in row.items()) <= 1024 * 1024
+    loaded = await store.load_one(vm_id)
+    assert loaded is not None
+    assert loaded.state == state
+    await store.delete(vm_id, loaded.etag)
 
 
 async def test_an_unreadable_state_is_never_started_afresh(tables: TableServiceClient, vm_id: str) -> None:
@@ -208,6 +132,53 @@ async def test_an_unreadable_state_is_never_started_afresh(tables: TableServiceC
     await (await raw(tables, STATE_TABLE)).delete_entity(key[0], key)
 
 
+async def test_an_unreadable_fleet_is_an_error_and_no_thaw(tables: TableServiceClient) -> None:
+    table = await raw(tables, STATE_TABLE)
+    fleet = TableFleetStore(tables)
+    bad = {"PartitionKey": META_PARTITION, "RowKey": "fleet", "State": '{"schema": 99}'}
+    await table.upsert_entity(bad, mode="replace")
+    with pytest.raises(PermanentError, match="the fleet's state is unreadable"):
+        await fleet.load_fleet()
+    await table.upsert_entity({"PartitionKey": "slots", "RowKey": vm_key("odd"), "Slots": "[]"})
+    with pytest.raises(PermanentError, match="restart slots of group odd"):
+        await fleet.load_slots("odd")
+    await table.delete_entity(META_PARTITION, "fleet")
+
+
+async def test_an_unreadable_silence_costs_only_itself(tables: TableServiceClient) -> None:
+    table, silences = await raw(tables, SILENCE_TABLE), TableSilenceStore(tables)
+    good = Silence("good-one", Matcher("web-1"), at(0), at(60), Stops.ACTION, "anna", "why not")
+    await silences.add_silence(good)
+    await table.upsert_entity({"PartitionKey": "silence", "RowKey": "odd", "Silence": "{}"})
+    found = await silences.list_silences()
+    assert good in found
+    assert "odd" not in [one.id for one in found]
+    assert await silences.end_silence("odd", at(0)) is None
+    await table.delete_entity("silence", "odd")
+
+
+@pytest.mark.parametrize("silence_id", ["", "a/b", "a#b", "ä", "x" * 129])
+async def test_a_silence_with_an_id_that_no_row_can_have_is_refused(
+    tables: TableServiceClient, silence_id: str
+) -> None:
+    silence = Silence(silence_id, Matcher(), at(0), at(60), Stops.BOTH, "anna", "why")
+    with pytest.raises(PermanentError, match="a silence's id must be"):
+        await TableSilenceStore(tables).add_silence(silence)
+
+
+async def test_a_row_that_vanished_under_its_etag_is_a_lost_race(tables: TableServiceClient) -> None:
+    fleet, table = TableFleetStore(tables), await raw(tables, STATE_TABLE)
+    await table.delete_entity(META_PARTITION, "fleet")
+    etag = await fleet.save_fleet(A_FLEET, None)
+    await table.delete_entity(META_PARTITION, "fleet")
+    with pytest.raises(ConflictError):
+        await fleet.save_fleet(FleetState(), etag)
+    with pytest.raises(ConflictError):
+        await fleet.save_slots("never-saved", (Slot(vm_key("a"), at(0)),), etag)
+    with pytest.raises(ResourceNotFoundError):
+        await table.get_entity(META_PARTITION, "fleet")
+
+
 async def test_a_token_that_is_refused_is_a_permanent_error(shared_site: Site, azurite: Azurite) -> None:
     wrong = shared_site.cloud.tokens.mint("https://vault.azure.net")
 
@@ -218,7 +189,25 @@ async def test_a_token_that_is_refused_is_a_permanent_error(shared_site: Site, a
         async def close(self) -> None:
             """Nothing is open."""
 
-    options = {"credential": WrongToken(), "connection_verify": str(shared_site.cloud.ca_file)}
+    options = options_of(shared_site, WrongToken())
     async with TableServiceClient(azurite.table_url, **options) as service:
         with pytest.raises(PermanentError):
             await TableStateStore(service).load_one(a_vm_id())
+        with pytest.raises(PermanentError):
+            await TableFleetStore(service).load_fleet()
+        with pytest.raises(PermanentError):
+            await TableSilenceStore(service).list_silences()
+
+
+async def test_a_service_that_does_not_answer_is_a_transient_error(shared_site: Site) -> None:
+    options = options_of(shared_site, shared_site.credential)
+    async with TableServiceClient("https://127.0.0.1:9/devstoreaccount1", retry_total=0, **options) as dead:
+        for asked in (
+            TableStateStore(dead).load(0, 1),
+            TableStateStore(dead).count_bad(at(0)),
+            TableStateStore(dead).find_events(["restart"], at(0), 1),
+            TableFleetStore(dead).load_slots("rg-web"),
+            TableSilenceStore(dead).list_silences(),
+        ):
+            with pytest.raises(TransientError):
+                await asked

@@ -16,10 +16,10 @@ from tests.builders import a_report, a_snapshot, a_unit, a_vm_id
 from tests.component.devcloud_site import Site
 from tests.fakes import FakeTelemetry, unavailable
 from vm_health.errors import PermanentError, TransientError
-from vm_health.model import HealthReport
+from vm_health.model import HealthReport, Status
 from vm_health.wire import report_properties
 from vm_watchdog.adapters.log_query import LogAnalyticsTelemetry
-from vm_watchdog.ports import Telemetry
+from vm_watchdog.ports import CANARY_ID, FleetTelemetry, Telemetry
 
 pytest_plugins = ["tests.component.devcloud_fixtures"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -65,7 +65,7 @@ async def test_the_newest_snapshot_of_every_vm(
     sent(site, new, age=20)
     sent(site, old, age=80)
     sent(site, a_report(vm_id=other, disk=95), age=30)
-    found = await telemetry.newest_snapshots()
+    found = (await telemetry.newest_snapshots()).snapshots
     assert (found[vm_id].report, found[other].report.findings[0].value) == (new, 95.0)
     assert (datetime.now(UTC) - found[vm_id].taken_at).total_seconds() == pytest.approx(20, abs=3)
     assert found[vm_id].received_at - found[vm_id].taken_at == timedelta(seconds=1)
@@ -78,13 +78,13 @@ async def test_a_long_report_is_joined_again(
     report = a_report(vm_id=vm_id, units=units)
     assert len(report_properties(report)) > 2
     sent(site, report)
-    assert (await telemetry.newest_snapshots())[vm_id].report == report
+    assert (await telemetry.newest_snapshots()).snapshots[vm_id].report == report
 
 
 async def test_ids_in_any_case_are_one_vm(site: Site, telemetry: LogAnalyticsTelemetry, vm_id: str) -> None:
     report = a_report(vm_id=vm_id)
     arrived(site, {"vm_id": vm_id.upper(), **report_properties(report)}, 5)
-    found = await telemetry.newest_snapshots()
+    found = (await telemetry.newest_snapshots()).snapshots
     assert found[vm_id].report == report
     assert vm_id.upper() not in found
 
@@ -93,7 +93,7 @@ async def test_what_is_older_than_the_window_is_not_there(
     site: Site, telemetry: LogAnalyticsTelemetry, vm_id: str
 ) -> None:
     sent(site, a_report(vm_id=vm_id), age=3_700)
-    assert vm_id not in await telemetry.newest_snapshots()
+    assert vm_id not in (await telemetry.newest_snapshots()).snapshots
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ async def test_a_report_that_is_none_costs_only_its_own_vm(
 ) -> None:
     sent(site, a_report(vm_id=vm_id))
     arrived(site, {"vm_id": vm_id + "-bad", "report": report})
-    found = await telemetry.newest_snapshots()
+    found = (await telemetry.newest_snapshots()).snapshots
     assert vm_id in found
     assert vm_id + "-bad" not in found
 
@@ -116,7 +116,7 @@ async def test_a_report_that_speaks_for_another_vm_is_skipped(
     site: Site, telemetry: LogAnalyticsTelemetry, vm_id: str, claimed: str
 ) -> None:
     arrived(site, {"vm_id": vm_id, **report_properties(replace(a_report(), vm_id=claimed))})
-    found = await telemetry.newest_snapshots()
+    found = (await telemetry.newest_snapshots()).snapshots
     assert vm_id not in found
     assert a_vm_id("victim") not in found
 
@@ -126,7 +126,49 @@ async def test_other_events_are_none_of_ours(
 ) -> None:
     arrived(site, {"vm_id": vm_id, **report_properties(a_report(vm_id=vm_id))}, Name="vm.other")
     arrived(site, {"vm_id": "", **report_properties(a_report(vm_id=""))})
-    assert vm_id not in await telemetry.newest_snapshots()
+    assert vm_id not in (await telemetry.newest_snapshots()).snapshots
+
+
+async def test_a_report_that_is_asked_for_again_is_the_same_one_and_a_newer_one_is_not(
+    site: Site, telemetry: LogAnalyticsTelemetry, vm_id: str
+) -> None:
+    """Looks at single VMs ask for the whole fleet again: its reports are not decoded anew."""
+    sent(site, a_report(vm_id=vm_id), age=60)
+    first = (await telemetry.newest_snapshots()).snapshots[vm_id]
+    assert (await telemetry.newest_snapshots()).snapshots[vm_id] is first
+    sent(site, a_report(vm_id=vm_id), age=30)
+    second = (await telemetry.newest_snapshots()).snapshots[vm_id]
+    assert second.report == first.report
+    assert (second.taken_at - first.taken_at).total_seconds() == pytest.approx(30, abs=3)
+    sent(site, a_report(vm_id=vm_id, down="web.service"), age=20)
+    assert (await telemetry.newest_snapshots()).snapshots[vm_id].report.status is Status.CRITICAL
+
+
+# --- the watchdog's own event ----------------------------------------------------------------------------
+
+
+async def test_the_canary_comes_back_with_its_time(site: Site, telemetry: LogAnalyticsTelemetry) -> None:
+    now = datetime.now(UTC)
+    for age in (120, 0, 60):
+        sent_at = now - timedelta(seconds=age)
+        arrived(site, {"vm_id": CANARY_ID}, Name="watchdog.canary", TimeGenerated=sent_at)
+    found = await telemetry.newest_snapshots()
+    assert found.canary_at == now
+    assert CANARY_ID not in found.snapshots
+
+
+async def test_neither_event_passes_for_the_other(
+    site: Site, telemetry: LogAnalyticsTelemetry, vm_id: str
+) -> None:
+    """Who may send telemetry at all may send either, with any id."""
+    before = (await telemetry.newest_snapshots()).canary_at
+    sent(site, a_report(vm_id=vm_id), age=30)
+    arrived(site, {"vm_id": vm_id}, 2, Name="watchdog.canary")
+    arrived(site, {"vm_id": CANARY_ID, **report_properties(a_report(vm_id=vm_id))}, 1)
+    found = await telemetry.newest_snapshots()
+    assert found.snapshots[vm_id].report == a_report(vm_id=vm_id)
+    assert found.canary_at == before
+    assert CANARY_ID not in found.snapshots
 
 
 # --- answers that are none -------------------------------------------------------------------------------
@@ -134,7 +176,7 @@ async def test_other_events_are_none_of_ours(
 
 async def test_a_workspace_without_data_is_an_answer(site: Site, telemetry: LogAnalyticsTelemetry) -> None:
     site.cloud.faults.add(Fault("logs", "query", mode="no_content"))
-    assert await telemetry.newest_snapshots() == {}
+    assert await telemetry.newest_snapshots() == FleetTelemetry()
 
 
 async def test_a_partial_answer_is_no_evidence(
@@ -166,6 +208,14 @@ async def test_a_throttled_query_does_not_hold_up_the_tick(
     assert refused.value.retry_after_seconds == 30
 
 
+async def test_a_query_that_takes_too_long_is_given_up(site: Site) -> None:
+    hurried = LogAnalyticsTelemetry(site.logs, site.cloud.workspace_id, timedelta(hours=1), 0.3)
+    site.cloud.faults.add(Fault("logs", "query", delay_seconds=30))
+    async with asyncio.timeout(5):
+        with pytest.raises(TransientError, match=r"no answer within 0.3 s"):
+            await hurried.newest_snapshots()
+
+
 async def test_a_missing_role_is_permanent(site: Site, telemetry: LogAnalyticsTelemetry) -> None:
     site.cloud.faults.add(Fault("logs", "query", status=403, error_code="InsufficientAccessError"))
     with pytest.raises(PermanentError, match="InsufficientAccessError"):
@@ -194,7 +244,7 @@ async def test_both_give_snapshots_or_an_error_of_ours(
         port = FakeTelemetry()
         port.snapshots[vm_id] = a_snapshot(report)
     sent(site, report)
-    assert (await port.newest_snapshots())[vm_id].report == report
+    assert (await port.newest_snapshots()).snapshots[vm_id].report == report
     if isinstance(port, FakeTelemetry):
         port.error = unavailable()
     site.cloud.faults.add(Fault("logs", "query", status=504, headers={"Retry-After": "0.01"}, times=0))

@@ -8,7 +8,7 @@ reports, VMs that fell silent.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,22 +20,26 @@ _PART_CHARS = 8192
 _PART_NAMES = ("report", "report2", "report3", "report4", "report5", "report6")
 
 
+HEALTH, CANARY = "vm.health", "watchdog.canary"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One ``vm.health`` event as the fleet query must give it back."""
+    """One event as the fleet query must give it back."""
 
+    name: str
     vm_id: str
     taken_at: datetime
     received_at: datetime
     report: str
 
-    def row(self, *, name: str = "vm.health", vm_id: str | None = None) -> dict[str, Any]:
+    def row(self, *, name: str = "", vm_id: str | None = None) -> dict[str, Any]:
         """The AppEvents row; a report that is too long for one property continues in the next."""
         parts = [self.report[i : i + _PART_CHARS] for i in range(0, len(self.report), _PART_CHARS)]
         properties = dict(zip(_PART_NAMES, parts, strict=False))
         shown_id = self.vm_id if vm_id is None else vm_id
         return {
-            "Name": name,
+            "Name": name or self.name,
             "TimeGenerated": self.taken_at,
             "_TimeReceived": self.received_at,
             "Properties": properties | {"vm_id": shown_id},
@@ -57,7 +61,11 @@ def fleet_sample(now: datetime, seed: int) -> Sample:
         taken_at = now - timedelta(seconds=age_seconds)
         vm_id = f"/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/virtualmachines/{vm}"
         # Never received in the order taken: the snapshot that arrived last is not the newest one.
-        return Snapshot(vm_id, taken_at, taken_at + timedelta(seconds=late_seconds), report)
+        return Snapshot(HEALTH, vm_id, taken_at, taken_at + timedelta(seconds=late_seconds), report)
+
+    def canary(age_seconds: float, vm_id: str = "watchdog-canary", late_seconds: float = 4) -> Snapshot:
+        taken_at = now - timedelta(seconds=age_seconds)
+        return Snapshot(CANARY, vm_id, taken_at, taken_at + timedelta(seconds=late_seconds), "")
 
     long_report = "".join(f"[{i:08d}]" for i in range(4200))  # 42,000 characters: all six properties
     newest = {
@@ -65,7 +73,11 @@ def fleet_sample(now: datetime, seed: int) -> Sample:
         "web-2": snapshot("web-2", 70, '{"status":"CRITICAL"}'),
         "mixed": snapshot("mixed", 20, '{"n":"newest"}'),
         "long": snapshot("long", 30, long_report),
+        "canary": canary(45),
+        # Who may send telemetry may send either event with any id: neither hides the other.
+        "false health": replace(snapshot("", 2, "{}"), vm_id="watchdog-canary"),
     }
+    newest["false canary"] = replace(canary(3), vm_id=newest["web-1"].vm_id)
     older = [
         snapshot("web-1", 70, '{"status":"CRITICAL"}', late_seconds=65),
         snapshot("web-1", 130, '{"status":"WARNING"}', late_seconds=5),
@@ -78,7 +90,9 @@ def fleet_sample(now: datetime, seed: int) -> Sample:
     rows += [found.row() for found in older if "mixed" not in found.vm_id]
     # The same VM, once as ARM writes its id and once in lower case, is one VM.
     rows += [found.row(vm_id=found.vm_id.upper()) for found in older if "mixed" in found.vm_id]
+    rows += [canary(age, late_seconds=late).row() for age, late in ((105, 101), (165, 2))]
     rows += [
+        canary(1).row(name="watchdog.other"),
         snapshot("web-1", 1, '{"not":"health"}').row(name="vm.repair"),
         snapshot("web-9", 1, '{"not":"health"}').row(name="vm.repair"),
         snapshot("web-2", 1, '{"no":"id"}').row(vm_id=""),
@@ -97,7 +111,10 @@ def run_fleet_query(kql: str, sample: Sample) -> list[Snapshot]:
         records = KqlEngine(tables).query(kql, WINDOW).records()
     finally:
         tables.close()
-    return [Snapshot(row["VmId"], row["TakenAt"], row["ReceivedAt"], row["Report"]) for row in records]
+    return [
+        Snapshot(row["Name"], row["VmId"], row["TakenAt"], row["ReceivedAt"], row["Report"])
+        for row in records
+    ]
 
 
 def execution_fault(kql: str, seeds: range = range(2)) -> str | None:

@@ -39,8 +39,8 @@ FLEET_MUTANTS = (
     Mutant(
         "reserved word",
         Gate.PARSER,
-        "| project\n    VmId,\n    TakenAt = TimeGenerated",
-        "| extend latest = TimeGenerated\n| project\n    VmId,\n    TakenAt = latest",
+        "| project\n    Name,\n    VmId,\n    TakenAt = TimeGenerated",
+        "| extend latest = TimeGenerated\n| project\n    Name,\n    VmId,\n    TakenAt = latest",
     ),
     Mutant("column of the wrong type", Gate.PARSER, "ReceivedAt = _TimeReceived", "ReceivedAt = Properties"),
     Mutant(
@@ -68,7 +68,13 @@ FLEET_MUTANTS = (
         "tolower(tostring(Properties.vm_id))",
         "tostring(Properties.vm_id)",
     ),
-    Mutant("other events let in", Gate.EXECUTION, '| where Name == "vm.health"\n', ""),
+    Mutant("other events let in", Gate.EXECUTION, '| where Name in ("vm.health", "watchdog.canary")\n', ""),
+    Mutant("the canary shut out", Gate.EXECUTION, ', "watchdog.canary")', ")"),
+    Mutant("the canary misspelled", Gate.EXECUTION, '"watchdog.canary"', '"watchdog.canaries"'),
+    Mutant("a canary that hides a VM", Gate.EXECUTION, "by Name, VmId\n", 'by VmId, Name = "vm.health"\n'),
+    Mutant("events by id alone", Gate.PARSER, "by Name, VmId\n", "by VmId\n"),
+    Mutant("one row for each name", Gate.PARSER, "by Name, VmId\n", "by Name\n"),
+    Mutant("a name that is lost", Gate.PARSER, "| project\n    Name,\n", "| project\n"),
     Mutant("rows without an id let in", Gate.EXECUTION, "| where isnotempty(VmId)\n", ""),
     Mutant("wrong property", Gate.EXECUTION, "Properties.vm_id", "Properties.vmId"),
     Mutant(

@@ -33,7 +33,9 @@ SOURCES = {path.name: path.read_text(encoding="utf-8") for path in DEPLOY.iterdi
 TARGET = "InstrumentationKey=00000000-0000-4000-8000-000000000009"
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status", "install", "remediate", "version"])
+@pytest.mark.parametrize(
+    "command", ["run", "check", "status", "install", "lock", "unlock", "remediate", "version"]
+)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"], {})

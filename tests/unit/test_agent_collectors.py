@@ -24,6 +24,7 @@ Id=systemd-journald.service
 LoadState=loaded
 ActiveState=active
 SubState=running
+InactiveExitTimestamp=Tue 2026-11-24 23:11:36 UTC
 ActiveEnterTimestamp=Tue 2026-11-24 23:11:37 UTC
 
 Type=
@@ -35,6 +36,7 @@ Id=nope.service
 LoadState=not-found
 ActiveState=inactive
 SubState=dead
+InactiveExitTimestamp=
 ActiveEnterTimestamp=
 
 Id=basic.target
@@ -51,6 +53,8 @@ def test_show_is_read_in_the_order_that_was_asked() -> None:
     assert journal.name == "syslog.service"  # asked by an alias: reported under the name that was asked
     assert (journal.service_type, journal.main_pid, journal.restarts) == ("notify", 98, 2)
     assert journal.active_since == datetime(2026, 11, 24, 23, 11, 37, tzinfo=UTC)
+    assert journal.started_at == datetime(2026, 11, 24, 23, 11, 36, tzinfo=UTC)
+    assert (nope.started_at, target.started_at) == (None, None)
     assert [unit.memory_bytes for unit in (journal, nope, target)] == [8114176, 0, 0]
     assert (nope.load_state, nope.service_type, nope.active_since, nope.is_up) == (
         "not-found",

@@ -241,6 +241,27 @@ def test_announced_events_are_relayed_and_nonsense_is_left_out() -> None:
     assert parse_events({}) == parse_events({"Events": "none"}) == ()
 
 
+def test_what_is_announced_for_other_vms_of_the_set_is_left_out() -> None:
+    """All VMs of an availability set are told of each other's events; only its own excuse a VM."""
+
+    def event(number: int, *resources: object) -> dict[str, Any]:
+        return {"EventId": f"A{number}", "EventStatus": "Started", "Resources": list(resources)}
+
+    nobody = {"EventId": "A9", "Resources": "VM-1"}
+    events = [event(1, "vm-2"), event(2, 7, "vm-2", "VM-1"), event(3), event(4, "vm-11"), nobody]
+    known: list[str] = [""]
+    collector = ScheduledEventsCollector(lambda: {"Events": events}, lambda: known[0])
+
+    def ids() -> list[str]:
+        return [one.event_id for one in collector.collect(NOW)["scheduled_events"]]
+
+    assert ids() == ["A1", "A2", "A3", "A4", "A9"]  # which VM this is is not known yet
+    known[0] = "/subscriptions/x/resourcegroups/rg/providers/microsoft.compute/virtualmachines/vm-1"
+    assert ids() == ["A2", "A3", "A9"]
+    crowd = [event(number, "vm-2") for number in range(100)]
+    assert len(parse_events({"Events": [*crowd, event(100, "vm-1")]}, "vm-1")) == 1
+
+
 def test_the_metadata_service_gets_three_tries_before_it_is_a_finding() -> None:
     def ask() -> dict[str, Any]:
         raise TransientError("no answer")

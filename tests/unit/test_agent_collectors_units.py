@@ -32,14 +32,27 @@ def test_a_sample_is_put_together_from_row_and_properties() -> None:
             "MainPID": 7,
             "MemoryCurrent": 4096,
             "ActiveEnterTimestamp": 1_795_561_897_000_000,
+            "InactiveExitTimestamp": 1_795_561_895_900_000,
         },
     )
     since = datetime(2026, 11, 24, 23, 11, 37, tzinfo=UTC)
     assert found == UnitSample(
-        "web.service", "loaded", "active", "running", "notify", "success", 3, 0, 7, since, 4096
+        "web.service",
+        "loaded",
+        "active",
+        "running",
+        "notify",
+        "success",
+        3,
+        0,
+        7,
+        since,
+        4096,
+        since - timedelta(seconds=2),
     )
     bare = unit_sample("web.service", ROW, {"MemoryCurrent": 2**64 - 1, "ActiveEnterTimestamp": 2**64 - 1})
     assert (bare.memory_bytes, bare.active_since, bare.service_type) == (0, None, "simple")
+    assert unit_sample("web.service", ROW, {"InactiveExitTimestamp": 0}).started_at is None
 
 
 def test_rules_name_each_unit_and_stay_below_what_a_bus_allows() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_agent.config import AgentConfig, load, load_remediation
+from vm_agent.config import AgentConfig, deploy_lock_file, load, load_remediation, who_asks
 from vm_agent.settings import PREFIX, SETTINGS
 from vm_health.errors import ConfigError
 from vm_health.rules import Thresholds
@@ -55,6 +55,11 @@ def test_no_settings_at_all_watch_the_machine_and_report_to_nobody() -> None:
         ("LOG_PATTERN", "a|b", "log_pattern", re.compile("a|b")),
         ("LOG_ERRORS", "3", "limits", Thresholds(log_errors=3)),
         ("SCHEDULED_EVENTS", "on", "scheduled_events", True),
+        ("STARTUP_GRACE_SECONDS", "300", "limits", Thresholds(startup_grace_seconds=300)),
+        ("STARTUP_GRACE_SECONDS", "0", "limits", Thresholds(startup_grace_seconds=0)),
+        ("DEPLOY_LOCK_FILE", "", "deploy_lock_file", "/run/vm-agent/deploy.lock"),
+        ("DEPLOY_LOCK_FILE", "/run/deploy", "deploy_lock_file", "/run/deploy"),
+        ("DEPLOY_LOCK_FILE", "Off", "deploy_lock_file", ""),
         ("LISTEN_PORT", "0", "listen_port", 0),
         ("LISTEN_ADDRESS", "[::1]", "listen_address", "::1"),
         ("TELEMETRY_AUTH", "ENTRA", "telemetry_auth", "entra"),
@@ -101,6 +106,9 @@ def test_accepted(name: str, text: str, field: str, value: object) -> None:
         ("ENDPOINT", "ftp://vm"),
         ("VM_ID", "vm1"),
         ("STATE_DIR", "state"),
+        ("STARTUP_GRACE_SECONDS", "3601"),
+        ("STARTUP_GRACE_SECONDS", "-1"),
+        ("DEPLOY_LOCK_FILE", "run/lock"),
         ("CRASH_LOOP_RESTARTS", "0"),
         ("DISK_WARNING_PERCENT", "101"),
     ],
@@ -156,6 +164,23 @@ def test_a_fault_elsewhere_does_not_stop_a_repair() -> None:
     assert config.allow_list == "/etc/a"
     with pytest.raises(ConfigError):
         load_remediation({"VM_AGENT_ALLOW_LIST": "a"})
+
+
+def test_a_fault_elsewhere_does_not_stop_a_deployments_lock(tmp_path: Path) -> None:
+    broken = {"VM_AGENT_LISTEN_PORT": "x"}
+    assert deploy_lock_file(broken) == "/run/vm-agent/deploy.lock"
+    file = tmp_path / "agent.toml"
+    file.write_text('deploy_lock_file = ""\n')
+    assert deploy_lock_file({**broken, "VM_AGENT_CONFIG": str(file)}) == ""
+    with pytest.raises(ConfigError, match="VM_AGENT_DEPLOY_LOCK_FILE must be off, or an absolute path"):
+        deploy_lock_file({"VM_AGENT_DEPLOY_LOCK_FILE": "lock"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "who"), [({}, ""), ({"USER": "root"}, "root"), ({"USER": "root", "SUDO_USER": "ada"}, "ada")]
+)
+def test_who_calls_is_who_called_sudo(environ: dict[str, str], who: str) -> None:
+    assert who_asks(environ) == who
 
 
 def test_env_example_holds_every_setting_with_its_default_and_help() -> None:

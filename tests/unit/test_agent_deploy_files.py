@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from vm_agent.config import load
+from vm_agent.lock_command import RUNTIME_DIRECTORY
+
 SYSTEMD = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
 ORIGINAL = {
     "StartLimitIntervalSec": "300",
@@ -45,6 +48,14 @@ def test_a_watched_service_gets_the_original_settings(name: str) -> None:
 def test_the_drop_in_holds_nothing_else_and_the_steps_are_apart() -> None:
     assert settings("watched-service.conf").keys() == ORIGINAL.keys()
     assert settings("watched-service-steps.conf") == {key: ("Service", value) for key, value in STEPS.items()}
+
+
+def test_a_deploy_lock_outlives_a_restart_of_the_agent() -> None:
+    lines = (SYSTEMD / "vm-agent.service").read_text(encoding="utf-8").splitlines()
+    wanted = {"RuntimeDirectory=vm-agent", "RuntimeDirectoryMode=0755", "RuntimeDirectoryPreserve=yes"}
+    assert wanted <= set(lines)
+    assert RUNTIME_DIRECTORY == "/run/vm-agent"
+    assert load({}).deploy_lock_file == f"{RUNTIME_DIRECTORY}/deploy.lock"
 
 
 def test_the_drop_in_warns_before_it_is_installed() -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from tests.unit.agent_builders import NOW
 from vm_agent.backoff_file import after_clock_jump
+from vm_health.backoff import BackoffPolicy
 from vm_health.errors import WireError
 from vm_health.policy import Policy
 from vm_health.state import UnitState
 from vm_health.state_codec import decode_units, encode_units
 
-POLICY = Policy()
+POLICY = Policy(backoff=BackoffPolicy(jitter_fraction=0.0))
 moments = st.none() | st.datetimes(
     datetime(2020, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
     datetime(2030, 1, 1),  # noqa: DTZ001

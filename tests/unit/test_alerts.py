@@ -14,7 +14,7 @@ from vm_alerts.http import HttpRequest, check_answer
 from vm_alerts.message import build_message, duration
 from vm_health.errors import PermanentError, TransientError
 from vm_health.model import Cause, Status
-from vm_health.state import Notice, NoticeKind
+from vm_health.state import FLEET_ID, Notice, NoticeKind
 
 SECRET_URL = "https://hooks.example/services/s3cr3t?sig=t0ken"
 
@@ -35,6 +35,14 @@ SECRET_URL = "https://hooks.example/services/s3cr3t?sig=t0ken"
             "PEOPLE NEEDED: web.service on web-1 is still down after 6 attempts",
         ),
         (a_notice(NoticeKind.RESOLVED, at=at(42)), "RESOLVED: web.service on web-1 after 42 s"),
+        (
+            a_notice(NoticeKind.REMINDER, status=Status.CRITICAL, at=at(14_400)),
+            "STILL CRITICAL: web.service on web-1 for 4 h 0 min",
+        ),
+        (
+            a_notice(NoticeKind.FROZEN, vm_id=FLEET_ID, subjects=(), cause=Cause.MASS_FAILURE),
+            "FROZEN: mass failure; nothing is restarted on the whole fleet",
+        ),
     ],
 )
 def test_titles(notice: Notice, title: str) -> None:
@@ -99,6 +107,7 @@ def test_the_webhook_carries_everything() -> None:
         "subjects": ["web.service"],
         "reason": "web.service is down (failed/failed, result exit-code)",
         "attempts": 1,
+        "steps": [],
         "opened_at": "2026-11-24T12:00:00+00:00",
         "at": "2026-11-24T12:00:42+00:00",
         "links": {

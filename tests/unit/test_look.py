@@ -11,9 +11,9 @@ from tests.fakes import Crash, World, a_watched_vm, endpoint_of, unavailable
 from vm_health.errors import TransientError
 from vm_health.model import Cause, PowerState, Status
 from vm_health.policy import Policy
-from vm_health.state import NoticeKind
-from vm_watchdog.look import look_at
-from vm_watchdog.ports import CommandResult, StartKind, StartOutcome
+from vm_health.state import FLEET_ID, CommandRef, CommandResult, NoticeKind, StartKind, StartOutcome
+from vm_watchdog.evaluation import evaluate, load_sight
+from vm_watchdog.ports import Stored
 
 
 async def due_for_restart() -> World:
@@ -23,6 +23,14 @@ async def due_for_restart() -> World:
     await world.tick(0)
     world.journal.take()
     return world
+
+
+async def look(world: World, stored: Stored | None, seconds: float) -> None:
+    """One look by an instance that has read ``stored`` before."""
+    world.clock.now = at(seconds)
+    sight = await load_sight(world.ports, world.options, world.clock.now)
+    states = {} if stored is None else {VM_ID: stored}
+    await evaluate(world.ports, sight, [world.inventory.targets[VM_ID]], states, None)
 
 
 async def test_a_kill_from_tick_to_resolved_with_the_order_of_every_effect() -> None:
@@ -39,6 +47,7 @@ async def test_a_kill_from_tick_to_resolved_with_the_order_of_every_effect() -> 
     ]
     await world.recheck(10)
     assert world.journal.take() == [
+        "slots of rg-web: 1",
         "save, nothing to send",
         "events restart",
         "restart web.service",
@@ -47,7 +56,7 @@ async def test_a_kill_from_tick_to_resolved_with_the_order_of_every_effect() -> 
     ]
     world.all_is_fine()
     await world.recheck(15)
-    assert world.journal.take() == ["save, nothing to send", "recheck in 5 s"]
+    assert world.journal.take() == ["save, nothing to send", "recheck in 5 s", "slots of rg-web: 0"]
     await world.recheck(20)
     assert world.journal.take() == [
         "save with 1 notices",
@@ -71,25 +80,23 @@ async def test_the_restart_that_is_sent_is_the_one_that_was_saved() -> None:
     ((vm_id, restart),) = world.runner.restarts
     assert vm_id == VM_ID
     unit = (await world.state()).units["web.service"]
-    assert (unit.command, unit.attempts, unit.last_attempt_at) == (restart.token, 1, at(10))
+    assert (unit.command, unit.attempts, unit.last_attempt_at) == (CommandRef(restart.token), 1, at(10))
 
 
 async def test_whoever_loses_the_race_sends_nothing() -> None:
     world = await due_for_restart()
-    target = world.inventory.targets[VM_ID]
     stored = await world.store.load_one(VM_ID)
     world.store.touch(VM_ID)
-    await look_at(world.ports, target, stored, None, Policy(), at(10))
+    await look(world, stored, 10)
     assert world.runner.restarts == []
-    assert world.journal.take() == ["save, nothing to send"]
+    assert world.journal.take() == ["slots of rg-web: 1", "save, nothing to send"]
 
 
 async def test_of_two_instances_with_the_same_look_one_restarts() -> None:
     world = await due_for_restart()
-    target = world.inventory.targets[VM_ID]
     stored = await world.store.load_one(VM_ID)
     for _ in range(2):
-        await look_at(world.ports, target, stored, None, Policy(), at(10))
+        await look(world, stored, 10)
     assert len(world.runner.restarts) == 1
 
 
@@ -98,7 +105,7 @@ async def test_of_two_instances_at_a_vms_first_look_one_alerts() -> None:
     world.add_vm()
     world.is_down()
     for _ in range(2):
-        await look_at(world.ports, world.inventory.targets[VM_ID], None, None, Policy(), at(0))
+        await look(world, None, 0)
     assert len(world.queue.alerts) == 1
 
 
@@ -197,7 +204,7 @@ async def test_what_the_command_said_is_history(succeeded: bool, kind: str) -> N
     event = next(event for event in await world.store.read_events(VM_ID, 99) if event.kind == kind)
     assert event.reason == "web.service: refused: not on the allow-list"
     assert event.detail == {"unit": "web.service", "token": token, "result": {"result": "refused"}}
-    assert (await world.state()).units["web.service"].command == ""
+    assert (await world.state()).units["web.service"].command is None
 
 
 async def test_a_result_that_can_not_be_read_ends_no_look() -> None:
@@ -255,7 +262,10 @@ async def test_a_failed_query_is_unknown_and_never_a_restart() -> None:
         assert record.troubles == ("telemetry is unavailable",)
     assert world.runner.restarts == []
     assert (await world.state()).cause is Cause.TELEMETRY_UNAVAILABLE
-    assert [notice.kind for notice in world.queue.alerts] == ["fired"]
+    told = [(notice.kind, notice.vm_id) for notice in world.queue.alerts]
+    assert told == [("fired", VM_ID), ("frozen", FLEET_ID)], (
+        "once for the fleet, when it has lasted for five minutes"
+    )
 
 
 async def test_a_failed_query_leaves_the_endpoint_as_a_witness() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.builders import (
+    EXACT,
     NO_PROBE,
     UNREACHABLE,
     VM_ID,
@@ -20,17 +21,18 @@ from tests.builders import (
 )
 from tests.story import Story, kinds, seconds
 from vm_health.backoff import BackoffPolicy
-from vm_health.incident import follow_incident
-from vm_health.machine import AGENT_UNIT, step
+from vm_health.incident import Telling, follow_incident
+from vm_health.machine import step
 from vm_health.model import Cause, PowerState, ProbeOutcome, ProbeResult, Status
 from vm_health.names import is_token
 from vm_health.policy import Policy, policy_faults
-from vm_health.state import LookAgain, RestartUnit, UnitState, VmState
+from vm_health.repairs import AGENT_UNIT
+from vm_health.state import CommandRef, LookAgain, RestartUnit, UnitState, VmState
 
 
 def healthy(policy: Policy | None = None) -> Story:
     """A VM that has been found healthy and reached at second -60."""
-    story = Story(policy or Policy())
+    story = Story(policy or EXACT)
     story.up(-60)
     return story
 
@@ -238,14 +240,16 @@ def test_jitter_moves_the_moment_and_both_sides_agree_on_it() -> None:
 # --- who may be restarted --------------------------------------------------------------------------------
 
 
-def test_observe_mode_restarts_nothing_and_says_what_it_would_have_done() -> None:
-    story = healthy(Policy(may_act=False))
-    story.follow(0, 100)
+def test_observe_mode_restarts_nothing_counts_nothing_and_says_once_what_it_would_have_done() -> None:
+    story = healthy(replace(EXACT, may_act=False))
+    story.follow(0, 2_000)
     assert story.restarts == []
-    assert "restart" not in kinds(story.events)
-    assert story.attempt_times("would_restart") == [10, 30, 70]
-    assert story.told == ["fired"]
-    assert all(unit.command == "" for unit in story.state.units.values())
+    assert kinds(story.events).count("restart") == 0
+    assert story.attempt_times("would_restart") == [10]
+    assert story.told == ["fired"], "nothing was tried, so nobody is told that trying has failed"
+    unit = story.state.units["web.service"]
+    assert (unit.attempts, unit.command, unit.circuit_open) == (0, None, False)
+    assert unit.held.startswith("observe: ")
 
 
 @pytest.mark.parametrize("load_state", ["not-found", "masked", "bad-setting", "error"])
@@ -417,7 +421,7 @@ def test_looks_that_disagree_do_not_add_up() -> None:
 
 @pytest.mark.parametrize(("confirm_down", "confirm_up"), [(1, 1), (2, 2), (3, 4)])
 def test_confirmations_are_settings(confirm_down: int, confirm_up: int) -> None:
-    story = healthy(Policy(confirm_down=confirm_down, confirm_up=confirm_up))
+    story = healthy(replace(EXACT, confirm_down=confirm_down, confirm_up=confirm_up))
     for look in range(1, confirm_down + 1):
         assert story.state.status is Status.HEALTHY
         warning(story, look * 60)
@@ -438,7 +442,14 @@ def test_the_first_look_ever() -> None:
     new.blind(0)
     assert (new.told, new.state.since) == ([], None)
     new.blind(60)
-    assert (new.told, new.state.status) == (["fired"], Status.UNKNOWN)
+    assert new.state.status is Status.UNKNOWN
+    assert new.told == [], "a query that fails is the fleet's matter, told once and not once a VM"
+    new = Story()
+    for moment in (0, 60):
+        new.look(moment, evidence(probe=NO_PROBE))
+    assert new.told == [], "a VM that has just appeared may still be starting its agent"
+    new.look(120, evidence(probe=NO_PROBE))
+    assert (new.told, new.state.cause) == (["fired"], Cause.NO_SECOND_WITNESS)
 
 
 def test_a_status_that_stays_keeps_its_since_and_renews_its_reason() -> None:
@@ -569,7 +580,7 @@ def test_what_was_saved_but_not_sent_stays_in_the_outbox() -> None:
 
 
 def test_keys_differ_between_incidents_and_kinds() -> None:
-    story = healthy()
+    story = healthy(replace(EXACT, flapping_high_percent=0, flapping_low_percent=0))
     for start in (0, 1_000, 2_000):
         story.down(start)
         story.up(start + 3)
@@ -620,20 +631,22 @@ def test_a_critical_that_becomes_a_warning_neither_fires_nor_resolves() -> None:
 
 def test_giving_up_in_the_look_that_opens_the_incident_is_told_too() -> None:
     state = VmState(Status.CRITICAL, Cause.SERVICE_DOWN, ("web.service",), "down", since=at(0))
-    incident, notices = follow_incident(state, VM_ID, 3, ("web.service",), 6, at(0))
-    assert incident is not None
-    assert [notice.kind for notice in notices] == ["fired", "gave_up"]
-    assert len({notice.key for notice in notices}) == 2
+    told = follow_incident(state, state, Telling(VM_ID, at(0), 6, ("web.service",)))
+    assert told.incident is not None
+    assert [notice.kind for notice in told.outbox] == ["fired", "gave_up"]
+    assert len({notice.key for notice in told.outbox}) == 2
 
 
 def test_an_incident_that_nobody_was_told_of_is_not_resolved() -> None:
     state = VmState(Status.HEALTHY, since=at(0))
-    assert follow_incident(state, VM_ID, 0, (), 0, at(0)) == (None, ())
+    assert follow_incident(state, state, Telling(VM_ID, at(0))) == state
+    untold = replace(state, incident=an_incident(told_at=None))
+    assert follow_incident(untold, untold, Telling(VM_ID, at(0))) == state
 
 
 def test_maintenance_keeps_the_incident_as_it_is() -> None:
     state = VmState(Status.MAINTENANCE, since=at(0), incident=an_incident())
-    assert follow_incident(state, VM_ID, 0, (), 0, at(0)) == (an_incident(), ())
+    assert follow_incident(state, state, Telling(VM_ID, at(0))) == state
 
 
 # --- policy ----------------------------------------------------------------------------------------------
@@ -666,7 +679,7 @@ def test_a_pending_command_is_remembered_by_its_token() -> None:
     (restart,) = story.restarts
     assert restart == RestartUnit("web.service", 1, restart.token)
     assert story.state.units["web.service"] == UnitState(
-        attempts=1, not_before=at(30), last_attempt_at=at(10), command=restart.token
+        attempts=1, not_before=at(30), last_attempt_at=at(10), command=CommandRef(restart.token)
     )
 
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.builders import NO_PROBE, NOW, UNREACHABLE, VM_ID, a_report, a_snapshot, answers, evidence
 from vm_health.backoff import BackoffPolicy, delay
-from vm_health.machine import AGENT_UNIT, step
+from vm_health.machine import step
 from vm_health.model import Cause, Evidence, PowerState, Status
 from vm_health.names import is_token
 from vm_health.policy import Policy
+from vm_health.repairs import AGENT_UNIT
 from vm_health.state import Decision, NoticeKind, VmState
 from vm_health.state_codec import decode_state, encode_state
 from vm_health.verdict import judge
@@ -42,7 +43,8 @@ class Look:
     telemetry: bool
 
     def evidence(self, now: datetime) -> Evidence:
-        report = a_report(up=UNITS, down=sorted(self.down), age=self.probe_age)
+        taken_at = now - timedelta(seconds=self.probe_age)
+        report = a_report(up=UNITS, down=sorted(self.down), age=self.probe_age, taken_at=taken_at)
         probe = {"answers": answers(report), "dead": UNREACHABLE, "none": NO_PROBE}[self.probe]
         snapshot = None
         if self.snapshot_age is not None:
@@ -76,11 +78,14 @@ class Played:
 
     @property
     def heard(self) -> Evidence:
-        """The evidence without telemetry from before the VM was last off: it tells nothing of this boot."""
-        off_at, snapshot = self.decision.state.off_at, self.found.snapshot
+        """The evidence without what says nothing: telemetry from before the VM was last off, and an endpoint
+        that has never answered."""
+        off_at, snapshot, found = self.decision.state.off_at, self.found.snapshot, self.found
+        if not self.decision.state.was_reached and found.probe is UNREACHABLE:
+            found = replace(found, probe=NO_PROBE)
         if snapshot is None or off_at is None or snapshot.taken_at > off_at:
-            return self.found
-        return replace(self.found, snapshot=None)
+            return found
+        return replace(found, snapshot=None)
 
 
 def play(story: list[Look], policy: Policy) -> list[Played]:
@@ -150,7 +155,7 @@ def check_incidents_fire_first_resolve_last_and_repeat_no_key(played: list[Playe
         assert notice.reason
         by_incident[notice.incident_id].append(notice.kind)
     for kinds in by_incident.values():
-        assert kinds[0] is NoticeKind.FIRED
+        assert kinds[0] in (NoticeKind.FIRED, NoticeKind.FLAPPING)
         assert NoticeKind.RESOLVED not in kinds[:-1]
 
 
@@ -234,5 +239,5 @@ def test_the_stories_do_restart_resolve_and_give_up(policy: Policy) -> None:
         check(played, policy)
     told = {notice.kind for look in played for notice in look.decision.state.outbox}
     restarted = {restart.unit for look in played for restart in look.decision.restarts}
-    assert told == set(NoticeKind)
+    assert told >= {NoticeKind.FIRED, NoticeKind.GAVE_UP, NoticeKind.RESOLVED}
     assert restarted == {*UNITS, AGENT_UNIT}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.builders import a_sample, a_unit
+from tests.builders import NOW, a_sample, a_unit, at
 from vm_health.model import (
     Cause,
     CollectorFailure,
@@ -21,7 +22,7 @@ from vm_health.model import (
     SystemSample,
     UnitSample,
 )
-from vm_health.rules import Thresholds, evaluate, overall, threshold_faults
+from vm_health.rules import Thresholds, evaluate, is_starting, overall, threshold_faults
 
 LIMITS = Thresholds()
 
@@ -191,6 +192,109 @@ def test_a_unit_that_is_down_says_how(fields: dict[str, Any], text: str) -> None
     assert finding.subject == "web.service"
 
 
+def a_starting_unit(started_at: datetime | None, sub_state: str = "start", **fields: Any) -> UnitSample:
+    return a_unit(
+        active_state="activating", sub_state=sub_state, main_pid=0, **{"started_at": started_at, **fields}
+    )
+
+
+STARTING = [(Cause.SERVICE_STARTING, Status.HEALTHY)]
+DOWN = [(Cause.SERVICE_DOWN, Status.CRITICAL)]
+
+
+@pytest.mark.parametrize(
+    ("started_at", "sub_state", "expected"),
+    [
+        (at(0), "start", STARTING),
+        (at(-12), "start-pre", STARTING),
+        (at(-60), "start-post", STARTING),
+        (at(-60.1), "start", DOWN),
+        (at(-86_400), "start", DOWN),
+        (at(2), "start", STARTING),  # begun while the VM was looked at
+        (at(86_400), "start", STARTING),  # the clock was set back
+        (None, "start", DOWN),  # nothing says that it has just begun
+        (at(-1), "auto-restart", DOWN),  # crashed: systemd waits before it starts it again
+        (at(-1), "auto-restart-queued", DOWN),
+    ],
+)
+def test_a_unit_that_is_starting_is_down_only_after_the_grace(
+    started_at: datetime | None, sub_state: str, expected: list[tuple[Cause, Status]]
+) -> None:
+    unit = a_starting_unit(started_at, sub_state)
+    assert found(a_sample(units=[unit])) == expected
+    assert is_starting(unit, NOW, LIMITS) is (expected == STARTING)
+
+
+@pytest.mark.parametrize("state", ["failed/failed", "inactive/dead", "deactivating/stop", "active/exited"])
+def test_only_activating_is_starting(state: str) -> None:
+    active, _, sub = state.partition("/")
+    assert found(a_sample(units=[a_unit(active_state=active, sub_state=sub, started_at=at(-1))])) == DOWN
+
+
+def test_a_start_is_told_with_its_age_and_changes_no_status() -> None:
+    findings = evaluate(a_sample(units=[a_starting_unit(at(-12))]), LIMITS)
+    text = "web.service is starting (for 12 s, activating/start)"
+    assert findings == (Finding(Cause.SERVICE_STARTING, Status.HEALTHY, "web.service", text, 12.0, 60.0),)
+    assert overall(findings) is Status.HEALTHY
+    ahead = evaluate(a_sample(units=[a_starting_unit(at(500))]), LIMITS)
+    assert ahead[0].value == 0.0
+
+
+def test_trouble_comes_before_what_is_only_starting() -> None:
+    units = [a_starting_unit(at(-5), recent_restarts=6), a_unit("db.service", down=True)]
+    findings = evaluate(a_sample(units=units, disk=85), LIMITS)
+    assert [finding.code for finding in findings] == [
+        Cause.SERVICE_DOWN,
+        Cause.CRASH_LOOP,
+        Cause.DISK_USAGE,
+        Cause.SERVICE_STARTING,
+    ]
+    assert overall(findings) is Status.CRITICAL
+
+
+def test_the_grace_is_a_setting_and_none_is_none() -> None:
+    sample = a_sample(units=[a_starting_unit(at(-100))])
+    assert found(sample, Thresholds(startup_grace_seconds=100)) == STARTING
+    for started_at in (at(-1), at(0), at(1)):
+        sample = a_sample(units=[a_starting_unit(started_at)])
+        assert found(sample, Thresholds(startup_grace_seconds=0)) == DOWN
+
+
+@pytest.mark.parametrize("age", [None, 3_600.0])
+@pytest.mark.parametrize(
+    ("fields", "is_judged"),
+    [
+        ({"active_since": at(-60)}, False),
+        ({"active_since": at(-60.1)}, True),
+        ({"active_since": at(30)}, False),
+        ({"started_at": at(-60)}, False),
+        ({"started_at": at(-61), "active_since": at(-59)}, False),
+        (
+            {"started_at": at(-59), "active_since": at(-86_400)},
+            False,
+        ),  # starts again and was never active yet
+        ({"started_at": at(-61), "active_since": at(-61)}, True),
+        ({}, True),
+    ],
+)
+def test_a_heartbeat_is_not_judged_before_its_unit_could_beat(
+    age: float | None, fields: dict[str, Any], is_judged: bool
+) -> None:
+    beat = HeartbeatSample("/run/app/heartbeat", age, unit="web.service")
+    sample = replace(a_sample(units=[a_unit(**fields)]), heartbeats=(beat,))
+    code = Cause.HEARTBEAT_MISSING if age is None else Cause.HEARTBEAT_STALE
+    assert found(sample) == [(code, Status.WARNING)] * is_judged
+    assert found(sample, Thresholds(startup_grace_seconds=0)) == [(code, Status.WARNING)]
+
+
+@pytest.mark.parametrize("unit", ["", "other.service", "gone.service"])
+def test_a_heartbeat_of_nobody_or_of_another_unit_is_judged(unit: str) -> None:
+    units = [a_unit(active_since=NOW), a_unit("other.service", active_since=at(-900))]
+    beat = HeartbeatSample("/run/app/heartbeat", None, unit=unit)
+    sample = replace(a_sample(units=units), heartbeats=(beat,))
+    assert found(sample) == [(Cause.HEARTBEAT_MISSING, Status.WARNING)]
+
+
 def test_numbers_and_limits_stand_in_the_finding() -> None:
     (finding,) = evaluate(a_sample(disk=91.23), LIMITS)
     assert finding == Finding(
@@ -240,6 +344,9 @@ def test_default_thresholds_are_usable() -> None:
         (Thresholds(log_errors=-1), ["log_errors"]),
         (Thresholds(heartbeat_max_age_seconds=0), ["heartbeat_max_age_seconds"]),
         (Thresholds(heartbeat_max_age_seconds=float("nan")), ["heartbeat_max_age_seconds"]),
+        (Thresholds(startup_grace_seconds=-1), ["startup_grace_seconds"]),
+        (Thresholds(startup_grace_seconds=3_601), ["startup_grace_seconds"]),
+        (Thresholds(startup_grace_seconds=float("nan")), ["startup_grace_seconds"]),
         (
             Thresholds(memory_warning_percent=200, crash_loop_restarts=-5),
             ["memory_warning_percent", "crash_loop_restarts"],

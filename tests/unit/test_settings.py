@@ -51,22 +51,30 @@ def test_defaults_are_azures_own() -> None:
         probe_concurrency=100,
         shard_size=500,
         live_max_age_seconds=180.0,
-        policy=Policy(),
+        telemetry_connection_string=settings.telemetry_connection_string,
+        telemetry_auth="key",
+        canary_url="",
+        deadman_url=settings.deadman_url,
+        sign_in=False,
+        book=settings.book,
         alert_webhook_url=settings.alert_webhook_url,
         dashboard_url="",
         portal_url="https://portal.azure.com",
     )
-    assert not settings.alert_webhook_url
+    assert settings.book.defaults == Policy()
+    secrets = (settings.alert_webhook_url, settings.telemetry_connection_string, settings.deadman_url)
+    assert not any(secrets)
 
 
 def test_every_setting_is_a_field_and_every_field_a_setting() -> None:
-    expected = {setting.key for setting in SETTINGS} - {"policy_file"} | {"policy"}
+    expected = {setting.key for setting in SETTINGS} - {"policy_file"} | {"book"}
     assert {field.name for field in fields(Settings)} == expected
 
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert all(len(setting.help) > 10 for setting in SETTINGS)
-    assert [setting.name for setting in SETTINGS if setting.secret] == ["ALERT_WEBHOOK_URL"]
+    secrets = {"ALERT_WEBHOOK_URL", "TELEMETRY_CONNECTION_STRING", "DEADMAN_URL"}
+    assert {setting.name for setting in SETTINGS if setting.secret} == secrets
 
 
 def test_own_storage_settings_win_over_the_hosts() -> None:
@@ -123,6 +131,9 @@ def test_what_is_missing_is_told_all_at_once() -> None:
         ("PROBE_CONCURRENCY", "1001", "a whole number"),
         ("SHARD_SIZE", "0", "a whole number"),
         ("LIVE_MAX_AGE_SECONDS", "inf", "a number from 10 to 86400"),
+        ("TELEMETRY_AUTH", "aad", "one of key, entra"),
+        ("CANARY_URL", "10.0.0.9", "an http:// or https:// URL"),
+        ("SIGN_IN", "maybe", "on or off"),
         ("DASHBOARD_URL", "ftp://x", "an http:// or https:// URL"),
         ("PORTAL_URL", "https://", "an http:// or https:// URL"),
     ],
@@ -211,4 +222,4 @@ def test_faults_of_the_policy_and_of_the_settings_are_told_together(tmp_path: Pa
     path.write_text("[defaults]\nconfirm_down = 0\n")
     found = faults(WATCHDOG_POLICY_FILE=str(path), WATCHDOG_MODE="off")
     assert found[0].startswith("WATCHDOG_MODE")
-    assert found[1] == "policy.toml: confirm_down must be 1 or more, is 0"
+    assert found[1] == "policy.toml: defaults.confirm_down must be 1 or more, is 0"

@@ -45,10 +45,19 @@ async def test_an_inventory_that_can_not_be_read_is_no_empty_fleet() -> None:
     world.inventory.error = TransientError("listing: 503")
     with pytest.raises(TransientError):
         await world.tick(0)
-    assert world.journal.take() == []
+    assert world.journal.take() == ["fleet"], "once may be chance"
+    assert world.queue.alerts == []
     record = await world.store.load_tick()
     assert record is not None
     assert record.finished_at == at(-60)
+    with pytest.raises(TransientError):
+        await world.tick(60)
+    (notice,) = world.queue.alerts
+    assert (notice.kind, notice.cause) == ("frozen", "canary_failed")
+    assert "the list of VMs can't be read" in notice.reason
+    world.inventory.error = None
+    await world.tick(120)
+    assert [notice.kind for notice in world.queue.alerts] == ["frozen", "thawed"]
 
 
 async def test_states_that_can_not_be_read_are_no_new_fleet() -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.builders import VM_ID, a_report, a_sample, a_unit
+from tests.builders import VM_ID, a_report, a_sample, a_unit, at
 from vm_health.errors import WireError
 from vm_health.model import (
     Cause,
     CollectorFailure,
+    DeployLock,
     DiskSample,
     Finding,
     GitSample,
@@ -74,6 +75,7 @@ units = st.builds(
     main_pid=counts,
     active_since=st.none() | moments,
     memory_bytes=counts,
+    started_at=st.none() | moments,
 )
 
 
@@ -106,6 +108,7 @@ samples = st.builds(
     logs=a_few(st.builds(LogSample, texts, counts, texts)),
     checkouts=a_few(st.builds(GitSample, texts, texts, texts, st.booleans(), counts, texts)),
     scheduled_events=a_few(st.builds(ScheduledEvent, texts, texts, texts, st.none() | moments, texts)),
+    deploy_lock=st.none() | st.builds(DeployLock, moments, texts),
 )
 findings = st.builds(
     Finding,
@@ -213,6 +216,11 @@ def test_the_unchanged_report_is_good() -> None:
         (with_unit(active_state=None), "units[0].active_state must be a string"),
         (with_unit(main_pid="1"), "units[0].main_pid must be a whole number"),
         (with_unit(active_since="noon"), "units[0].active_since must be"),
+        (with_unit(started_at="noon"), "units[0].started_at must be"),
+        (changed(deploy_lock=[]), "deploy_lock must be an object"),
+        (changed(deploy_lock={}), "deploy_lock.until must be"),
+        (changed(deploy_lock={"until": "2026-11-24T12:00:00"}), "deploy_lock.until must be"),
+        (changed(deploy_lock={"until": "2026-11-24T12:00:00Z", "holder": 7}), "deploy_lock.holder must be"),
     ],
     ids=lambda value: str(value)[:70],
 )
@@ -270,6 +278,28 @@ def test_fields_of_an_older_agent_may_be_missing() -> None:
     report = decode_report(json.dumps(value))
     assert (report.boot_id, report.endpoint, report.age_seconds, report.sample.memory) == ("", "", 0.0, None)
     assert report.sample.units == a_report().sample.units
+
+
+def test_an_agent_from_before_start_times_and_deploy_locks_is_read() -> None:
+    """Both are simply not there, and that is what the watchdog is told."""
+    value = report_to_dict(a_report())
+    assert "deploy_lock" not in value
+    assert "started_at" not in value["units"][0]
+    sample = decode_report(json.dumps(value)).sample
+    assert (sample.deploy_lock, sample.units[0].started_at) == (None, None)
+
+
+def test_a_deploy_lock_and_a_start_travel_in_utc() -> None:
+    text = with_unit(started_at="2026-11-24T13:59:50+02:00")
+    value = json.loads(text) | {
+        "deploy_lock": {"until": "2026-11-24T14:20:00+02:00", "holder": "x", "new": 1}
+    }
+    sample = decode_report(json.dumps(value)).sample
+    assert sample.deploy_lock == DeployLock(at(1200), "x")
+    assert sample.units[0].started_at == at(-10)
+    assert (
+        report_to_dict(a_report(units=sample.units))["units"][0]["started_at"] == "2026-11-24T11:59:50+00:00"
+    )
 
 
 def test_ids_are_folded_and_times_become_utc() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from vm_agent.boot import boot_id
 from vm_agent.collectors.base import Collector
 from vm_agent.collectors.clock import ClockCollector, ask_timedated
+from vm_agent.collectors.deploy_lock import DeployLockCollector
 from vm_agent.collectors.disks import DisksCollector
 from vm_agent.collectors.heartbeats import HeartbeatsCollector
 from vm_agent.collectors.memory import MemoryCollector
@@ -20,11 +22,16 @@ RESTARTS_FILE = "restarts.json"
 
 
 def build(
-    config: AgentConfig, watch: UnitWatch | None = None, *, keeps_history: bool = False
+    config: AgentConfig,
+    watch: UnitWatch | None = None,
+    vm_id: Callable[[], str] | None = None,
+    *,
+    keeps_history: bool = False,
 ) -> tuple[Collector, ...]:
     """Return every collector that ``config`` gives something to look at.
 
-    Only the running agent ``keeps_history``; whoever looks once reads what it kept.
+    ``vm_id`` may know more of this VM's id than ``config``. Only the running agent ``keeps_history``; whoever
+    looks once reads what it kept.
     """
     clock = ClockCollector(functools.partial(ask_timedated, config.system_bus))
     found: list[Collector] = [
@@ -40,10 +47,12 @@ def build(
         found.insert(0, UnitsCollector(config.units, watch.source, history))
     if config.heartbeat_files:
         found.append(HeartbeatsCollector(config.heartbeat_files))
-    return (*found, *_optional(config))
+    if config.deploy_lock_file:
+        found.append(DeployLockCollector(config.deploy_lock_file))
+    return (*found, *_optional(config, vm_id or (lambda: config.vm_id)))
 
 
-def _optional(config: AgentConfig) -> list[Collector]:
+def _optional(config: AgentConfig, vm_id: Callable[[], str]) -> list[Collector]:
     """Return the collectors that many VMs do without; only what is wanted is loaded."""
     found: list[Collector] = []
     window, interval = config.log_window_seconds, config.log_interval_seconds
@@ -72,5 +81,5 @@ def _optional(config: AgentConfig) -> list[Collector]:
         from vm_agent.collectors.scheduled_events import ScheduledEventsCollector  # noqa: PLC0415
         from vm_agent.imds import Imds  # noqa: PLC0415
 
-        found.append(ScheduledEventsCollector(Imds(config.imds_url).scheduled_events))
+        found.append(ScheduledEventsCollector(Imds(config.imds_url).scheduled_events, vm_id))
     return found

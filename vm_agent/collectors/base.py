@@ -11,6 +11,7 @@ from typing import Protocol, TypedDict
 
 from vm_health.model import (
     CollectorFailure,
+    DeployLock,
     DiskSample,
     GitSample,
     HeartbeatSample,
@@ -39,6 +40,7 @@ class Parts(TypedDict, total=False):
     logs: tuple[LogSample, ...]
     checkouts: tuple[GitSample, ...]
     scheduled_events: tuple[ScheduledEvent, ...]
+    deploy_lock: DeployLock | None
     failures: tuple[CollectorFailure, ...]
 
 

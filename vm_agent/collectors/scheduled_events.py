@@ -1,4 +1,9 @@
-"""Maintenance that Azure announces for this VM (Scheduled Events). Relayed, never approved."""
+"""Maintenance that Azure announces for this VM (Scheduled Events). Relayed, never approved.
+
+The VMs of an availability set or of a scale set's placement group are told of each other's events too; those
+of others are left out, for this VM's own maintenance excuses it from repair.
+Source: learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
+"""
 
 from __future__ import annotations
 
@@ -19,13 +24,14 @@ _PATIENT_LOOKS = 3
 
 
 class ScheduledEventsCollector:
-    """Asks the metadata service; ``ask`` returns the document."""
+    """Asks the metadata service: ``ask`` returns the document, ``vm_id`` this VM's ARM id ("": not known)."""
 
     name = "scheduled_events"
     interval_seconds = INTERVAL_SECONDS
 
-    def __init__(self, ask: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, ask: Callable[[], Mapping[str, Any]], vm_id: Callable[[], str] = str) -> None:
         self._ask = ask
+        self._vm_id = vm_id
         self._failed = 0
 
     def collect(self, now: datetime) -> Parts:
@@ -42,16 +48,24 @@ class ScheduledEventsCollector:
                 raise
             return {}
         self._failed = 0
-        return {"scheduled_events": parse_events(found)}
+        return {"scheduled_events": parse_events(found, self._vm_id().rpartition("/")[2])}
 
 
-def parse_events(document: Mapping[str, Any]) -> tuple[ScheduledEvent, ...]:
-    """Read the document; what is not as documented is left out."""
+def parse_events(document: Mapping[str, Any], vm_name: str = "") -> tuple[ScheduledEvent, ...]:
+    """Read the document; what is not as documented is left out, and so is what names other VMs only."""
     events = document.get("Events")
     if not isinstance(events, list):
         return ()
-    found = [_event(item) for item in events[:MAX_EVENTS] if isinstance(item, dict)]
-    return tuple(event for event in found if event.event_id)
+    found = [_event(item) for item in events if isinstance(item, dict) and _concerns(item, vm_name)]
+    return tuple(event for event in found if event.event_id)[:MAX_EVENTS]
+
+
+def _concerns(item: Mapping[str, Any], vm_name: str) -> bool:
+    """Tell whether an event is this VM's; one that names nobody, or is told to nobody known, counts as."""
+    resources = item.get("Resources")
+    if not vm_name or not isinstance(resources, list) or not resources:
+        return True
+    return any(isinstance(name, str) and name.lower() == vm_name.lower() for name in resources)
 
 
 def _event(item: Mapping[str, Any]) -> ScheduledEvent:

@@ -33,6 +33,7 @@ class Webhook:
             "subjects": list(notice.subjects),
             "reason": notice.reason,
             "attempts": notice.attempts,
+            "steps": list(notice.steps),
             "opened_at": notice.opened_at.isoformat(),
             "at": notice.at.isoformat(),
             "links": {"dashboard": message.dashboard_url, "portal": message.portal_url},

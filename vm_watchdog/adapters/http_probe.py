@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from vm_health.errors import WireError
 from vm_health.model import ProbeOutcome, ProbeResult
@@ -22,6 +23,7 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_BODY_BYTES = 4 * MAX_REPORT_CHARS  # UTF-8 needs up to four bytes a character
+MAX_KNOWN = 20_000
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?!0x[0-9a-f]*\.?$)[0-9-]*[a-z_][a-z0-9_-]{0,62}\.?")
 _REPORT_STATUSES = {200: ProbeOutcome.OK, 503: ProbeOutcome.UNHEALTHY}
 
@@ -34,11 +36,12 @@ class HttpProber:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._concurrency = concurrency
         self._session: aiohttp.ClientSession | None = None
+        self._known: dict[str, tuple[URL | None, str]] = {}
 
     async def probe(self, vm_id: str, endpoint: str) -> ProbeResult:
         """Get the report of ``vm_id`` from ``endpoint`` (a base URL); failures of any kind are a result."""
-        url, problem = self._health_url(endpoint)
-        if problem:
+        url, problem = self._known.get(endpoint) or self._learn(endpoint)
+        if url is None:
             return ProbeResult(ProbeOutcome.NOT_CONFIGURED, problem)
         try:
             async with self._get_session().get(url, allow_redirects=False) as response:
@@ -55,6 +58,14 @@ class HttpProber:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
+
+    def _learn(self, endpoint: str) -> tuple[URL | None, str]:
+        """Judge an endpoint once: it is the same at every tick. Names are resolved anew at each probe."""
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        url, problem = self._health_url(endpoint)
+        self._known[endpoint] = (None if problem else URL(url), problem)
+        return self._known[endpoint]
 
     def _health_url(self, endpoint: str) -> tuple[str, str]:
         """Return the URL to get, or what is wrong with ``endpoint``."""

@@ -1,162 +1,140 @@
-"""Restarts through Azure Run Command. The script is a constant; names go in as named parameters only.
+"""Restarts through Azure Run Command: picks the lane, and says in words why nothing could be started.
 
-The managed lane (v2) first: parallel, with a time-out, deletable. The action lane (v1) where the managed one
-is not supported. Nothing here waits for a command to end.
+The managed lane (v2) first; the action lane (v1) where the managed one is not supported. Nothing here waits
+for a command to end, and no call is repeated: the backoff does that.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError
 
-from vm_health.errors import NotFoundError
-from vm_health.names import is_token, is_unit_name
-from vm_health.state import RestartUnit
-from vm_watchdog.azure_errors import retry_after_seconds, short, translated
-from vm_watchdog.ports import CommandResult, StartKind, StartOutcome, Target
+from vm_health.state import CommandRef, CommandResult, Lane, RestartUnit, StartKind, StartOutcome
+from vm_watchdog.arm_calls import CALL_SECONDS, ONCE, refusal, within
+from vm_watchdog.azure_errors import short
+from vm_watchdog.ports import Target
+from vm_watchdog.run_command_action import ActionLane
+from vm_watchdog.run_command_managed import ManagedLane, is_full, is_unsupported
+from vm_watchdog.run_command_script import fault_of
 
 if TYPE_CHECKING:
     from vm_watchdog.compute_clients import ComputeClients
 
-COMMAND_PREFIX = "watchdog-"
-TIMEOUT_SECONDS = 120
-RESULT_MARKER = "VM_AGENT_RESULT "
+_FIRST_MANAGED_AGENT = (2, 4, 0, 2)  # Azure's VM agent on Linux (run-command-managed.md)
+_SENT = "restart sent through Run Command"
+_CAN_RUN = frozenset({"running", "starting"})
 
-# Both lanes turn *named* parameters into environment variables; unnamed ones are appended unquoted to a
-# shell line (Azure/run-command-handler-linux) and are never used.
-SCRIPT = (
-    "PATH=/opt/vm-agent/bin:$PATH",
-    "if ! command -v vm-agent >/dev/null; then",
-    """  echo 'VM_AGENT_RESULT {"result":"failed","reason":"vm-agent is not installed on this VM"}'""",
-    "  exit 7",
-    "fi",
-    'exec vm-agent remediate --unit "$UNIT" --token "$TOKEN"',
-)
-_FINISHED = frozenset({"Failed", "Succeeded", "TimedOut", "Canceled"})
-# The SDK would sleep for as long as ``Retry-After`` says, inside the tick and with every other VM waiting.
-# The backoff is where attempts are repeated.
-_ONCE = {"polling": False, "retry_total": 0}
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class AzureRunCommand:
     """Starts restarts and reads their results through azure-mgmt-compute."""
 
-    def __init__(self, clients: ComputeClients) -> None:
+    def __init__(
+        self,
+        clients: ComputeClients,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._clients = clients
+        self._seconds = call_seconds
+        self._managed = ManagedLane(clients, call_seconds, now)
+        self._action = ActionLane(clients, call_seconds)
 
     async def start_restart(self, target: Target, restart: RestartUnit) -> StartOutcome:
         """Ask Azure to restart a unit; how that went is the result, never an exception."""
-        if not is_unit_name(restart.unit) or not is_token(restart.token):
-            return StartOutcome(StartKind.FAILED, "refused: not a systemd unit name", "none")
-        try:
-            await self._start_managed(target, restart)
-            return StartOutcome(StartKind.STARTED, "restart sent through Run Command")
-        except ResourceNotFoundError as error:
-            return await self._start_action(target, restart, short(error))
-        except HttpResponseError as error:
-            if error.status_code == 400:  # the managed lane is not supported for this VM
-                return await self._start_action(target, restart, short(error))
-            return _refusal(error, "managed")
-        except AzureError as error:
-            return StartOutcome(StartKind.FAILED, short(error))
+        fault = fault_of(restart)
+        if fault:
+            return StartOutcome(StartKind.FAILED, fault, Lane.NONE)
+        view = await self._view(target)
+        refused = None if view is None else _refusal_of(view)
+        if refused is not None:
+            return refused
+        old = "" if view is None else _old_agent(view)
+        if old:
+            return await self._action.start(target, restart, old)
+        return await self._start_managed(target, restart)
 
-    async def take_result(self, target: Target, token: str) -> CommandResult | None:
-        """Return a finished managed command's result and delete it (Azure keeps 25 a VM at most)."""
-        client = await self._clients.get(target.subscription_id)
-        commands, name = client.virtual_machine_run_commands, COMMAND_PREFIX + token
+    async def take_result(self, target: Target, command: CommandRef) -> CommandResult | None:
+        """Return a finished command's result once and clear it away; None while it runs.
+
+        Raises:
+            TransientError, PermanentError: it can't be asked for.
+        """
+        if command.lane is Lane.ACTION:
+            return await self._action.take_result(target, command.operation)
+        return await self._managed.take_result(target, command.token)
+
+    async def cancel(self, target: Target, command: CommandRef) -> CommandResult:
+        """End a command that has hung, where its lane allows it; says what became of it."""
+        if command.lane is Lane.ACTION:
+            return self._action.cancel()
+        return await self._managed.cancel(target, command.token)
+
+    async def _start_managed(self, target: Target, restart: RestartUnit) -> StartOutcome:
         try:
-            with translated(f"reading the result of {name}"):
-                command: Any = await commands.get_by_virtual_machine(
-                    target.resource_group, target.name, name, expand="instanceView"
-                )
-                view = command.properties and command.properties.instance_view
-                # Read as JSON: the SDK's enums are no StrEnum, their str() is "ExecutionState.SUCCEEDED".
-                state = "" if view is None else str(view.get("executionState"))
-                if state not in _FINISHED:
-                    return None
-                await commands.begin_delete(target.resource_group, target.name, name, polling=False)
-        except NotFoundError:
+            await self._managed.start(target, restart)
+        except AzureError as error:
+            if is_full(error):
+                return await self._start_after_clearing(target, restart)
+            if is_unsupported(error):
+                return await self._action.start(target, restart, short(error))
+            outcome = refusal(error, Lane.MANAGED)
+            if outcome.kind is StartKind.BUSY and await self._managed.is_there(target, restart.token):
+                # aiohttp repeats a PUT that was lost with an idle connection: what it met was our own.
+                return StartOutcome(StartKind.STARTED, f"{_SENT}, where it is under way already")
+            return outcome
+        return StartOutcome(StartKind.STARTED, _SENT)
+
+    async def _start_after_clearing(self, target: Target, restart: RestartUnit) -> StartOutcome:
+        try:
+            cleared = await self._managed.clear(target)
+        except AzureError as error:
+            return refusal(error, Lane.MANAGED)
+        full = StartOutcome(StartKind.BUSY, str(cleared))
+        if not cleared.deleted:
+            return full
+        try:
+            await self._managed.start(target, restart)
+        except AzureError as error:  # where Azure is still deleting, the next attempt finds room
+            return full if is_full(error) else refusal(error, Lane.MANAGED)
+        return StartOutcome(StartKind.STARTED, f"{_SENT}, after old ones were cleared")
+
+    async def _view(self, target: Target) -> Any | None:
+        """Return the VM's instance view, None where it can't be read: the call itself will tell then."""
+        try:
+            machines = (await self._clients.get(target.subscription_id)).virtual_machines
+            async with within(self._seconds):
+                return await machines.instance_view(target.resource_group, target.name, **ONCE)
+        except AzureError:
             return None
-        return _result(state, view.exit_code, view.output or "", view.error or "")
 
-    async def _start_managed(self, target: Target, restart: RestartUnit) -> None:
-        commands: Any = (await self._clients.get(target.subscription_id)).virtual_machine_run_commands
-        await commands.begin_create_or_update(
-            target.resource_group,
-            target.name,
-            COMMAND_PREFIX + restart.token,
-            {
-                "location": target.location,
-                "properties": {
-                    "source": {"script": "\n".join(SCRIPT)},
-                    "parameters": _parameters(restart),
-                    "asyncExecution": False,
-                    "timeoutInSeconds": TIMEOUT_SECONDS,
-                },
-            },
-            **_ONCE,
-        )
 
-    async def _start_action(self, target: Target, restart: RestartUnit, why: str) -> StartOutcome:
-        machines: Any = (await self._clients.get(target.subscription_id)).virtual_machines
-        try:
-            await machines.begin_run_command(
-                target.resource_group,
-                target.name,
-                {
-                    "commandId": "RunShellScript",
-                    "script": list(SCRIPT),
-                    "parameters": _parameters(restart),
-                },
-                **_ONCE,
+def _refusal_of(view: Any) -> StartOutcome | None:
+    codes = [str(status.code) for status in view.statuses or ()]
+    power = next((code.partition("/")[2] for code in codes if code.startswith("PowerState/")), "")
+    if power and power not in _CAN_RUN:
+        return StartOutcome(StartKind.NOT_RUNNING, f"the VM is {power}", Lane.NONE)
+    for status in (view.vm_agent and view.vm_agent.statuses) or ():
+        if status.code == "ProvisioningState/Unavailable" or status.display_status == "Not Ready":
+            said = str(status.message or "")[:200]
+            return StartOutcome(
+                StartKind.AGENT_NOT_READY, f"Azure's VM agent is not ready: {said}", Lane.NONE
             )
-        except HttpResponseError as error:
-            return _refusal(error, "action")
-        except AzureError as error:
-            return StartOutcome(StartKind.FAILED, short(error), "action")
-        detail = f"restart sent through action Run Command, for the managed one said: {why}"
-        return StartOutcome(StartKind.STARTED, detail, "action")
+    return None
 
 
-def _parameters(restart: RestartUnit) -> list[dict[str, str]]:
-    return [{"name": "UNIT", "value": restart.unit}, {"name": "TOKEN", "value": restart.token}]
-
-
-def _refusal(error: HttpResponseError, lane: str) -> StartOutcome:
-    code = str(getattr(error.error, "code", "") or "")
-    text = short(error)
-    if error.status_code == 429:
-        wait = retry_after_seconds(error)
-        asked = "" if wait is None else f", asked to wait {wait:.0f} s"
-        return StartOutcome(StartKind.THROTTLED, f"Azure throttles Run Command{asked}", lane)
-    if isinstance(error, ResourceExistsError) or error.status_code == 409:
-        not_running = code == "OperationNotAllowed"
-        return StartOutcome(StartKind.NOT_RUNNING if not_running else StartKind.BUSY, text, lane)
-    if error.status_code in (401, 403):
-        return StartOutcome(StartKind.FORBIDDEN, text, lane)
-    return StartOutcome(StartKind.FAILED, text, lane)
-
-
-def _result(state: str, exit_code: int | None, output: str, error: str) -> CommandResult:
-    said = _marked_line(output)
-    succeeded = state == "Succeeded" and exit_code == 0
-    if said:
-        detail = f"{said.get('result', 'no result')}"[:40]
-        reason = str(said.get("reason") or "")[:200]
-        return CommandResult(succeeded, f"{detail}: {reason}" if reason else detail, said)
-    tail = (error.strip() or output.strip())[-200:]
-    return CommandResult(succeeded, f"{state}, exit code {exit_code}: {tail}")
-
-
-def _marked_line(output: str) -> Mapping[str, Any]:
-    for line in reversed(output.splitlines()):
-        if line.startswith(RESULT_MARKER):
-            try:
-                value = json.loads(line[len(RESULT_MARKER) :])
-            except (ValueError, RecursionError):
-                return {}
-            return value if isinstance(value, dict) else {}
-    return {}
+def _old_agent(view: Any) -> str:
+    """Say that Azure's VM agent is too old for managed commands, empty where it is not or nothing tells."""
+    version = str((view.vm_agent and view.vm_agent.vm_agent_version) or "")
+    parts = version.split(".")
+    if not version or not all(part.isdecimal() and part.isascii() for part in parts):
+        return ""
+    too_old = tuple(map(int, parts)) < _FIRST_MANAGED_AGENT
+    return f"Azure's VM agent is {version[:20]}, too old for it" if too_old else ""

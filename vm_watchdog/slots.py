@@ -1,0 +1,62 @@
+"""The budget of a group in practice: slots in a shared row, taken before an intent is saved.
+
+Whoever can't get one waits; a slot that is not given back (its holder crashed) expires by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from vm_health.errors import ConflictError
+from vm_health.names import vm_key
+from vm_health.safety import budget, give_back, take_slots
+from vm_watchdog.ports import FleetStore
+
+log = logging.getLogger("vm_watchdog.slots")
+
+SLOT_SECONDS = 150.0  # a command's time-out, and some time to be seen up after it
+_TRIES = 4
+
+
+async def take(
+    fleet: FleetStore,
+    group: str,
+    vm_ids: Sequence[str],
+    group_size: int,
+    percent: float,
+    now: datetime,
+) -> tuple[frozenset[str], str]:
+    """Take slots of ``group`` for as many of ``vm_ids`` as its budget allows, in their order.
+
+    Returns:
+        The VMs that have one, and why the others have not.
+    """
+    keys = {vm_key(vm_id): vm_id for vm_id in vm_ids}
+    limit = budget(group_size, percent)
+    until = now + timedelta(seconds=SLOT_SECONDS)
+    for _ in range(_TRIES):
+        slots, etag = await fleet.load_slots(group)
+        after, holders = take_slots(slots, tuple(keys), limit, until, now)
+        try:
+            if after != tuple(slots):
+                await fleet.save_slots(group, after, etag)
+        except ConflictError:
+            continue
+        share = f"{limit} of {max(group_size, 1)} VMs of group {group} may be in restart at once"
+        return frozenset(keys[key] for key in holders if key in keys), share
+    return frozenset(), f"others are taking the restart slots of group {group} just now"
+
+
+async def release(fleet: FleetStore, vms_by_group: Mapping[str, Sequence[str]], now: datetime) -> None:
+    """Give back the slots of VMs that are seen up. A lost race costs nothing: slots expire."""
+    for group, vm_ids in vms_by_group.items():
+        slots, etag = await fleet.load_slots(group)
+        after = give_back(slots, [vm_key(vm_id) for vm_id in vm_ids], now)
+        if after == tuple(slots):
+            continue
+        try:
+            await fleet.save_slots(group, after, etag)
+        except ConflictError:
+            log.info("slots changed meanwhile", extra={"group": group})
