@@ -5,7 +5,7 @@ PYTEST := $(PY) -m pytest
 PACKAGES := vm_health vm_alerts vm_agent vm_watchdog devcloud
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test unit component e2e check format docs bench clean
+.PHONY: help setup run demo test unit properties component e2e check format docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,7 @@ run: setup ## a local Azure with three VMs under the watchdog, until Ctrl-C
 demo: setup ## kill a service and watch it come back; ends by itself (ARGS="--fast 5" is quicker)
 	@exec $(PY) -m devcloud demo $(ARGS)
 
-test: engine check unit component e2e ## everything
+test: engine check unit properties component e2e ## everything
 
 .PHONY: engine
 engine:
@@ -27,6 +27,9 @@ engine:
 
 unit: setup ## rules and decisions, without I/O
 	$(PYTEST) tests/unit $(ARGS)
+
+properties: setup ## the watchdog's promises over 10,000 random stories of fleets
+	$(PYTEST) tests/properties $(ARGS)
 
 component: setup ## one part each against the real thing
 	$(PYTEST) tests/component $(ARGS)
@@ -44,7 +47,7 @@ format: setup ## let ruff format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs: setup ## write the files that come from tables in the code (.env.example)
+docs: setup ## write the files that come from the code (.env.example, docs/openapi.json)
 	$(PY) docs/generate.py
 
 bench: setup ## measure the figures that the documents state

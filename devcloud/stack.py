@@ -9,64 +9,37 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from devcloud.app_process import AppProcess
 from devcloud.azurite import Azurite
 from devcloud.cloud import CloudOptions, LocalCloud
+from devcloud.places import free_port, is_free, remove_leftovers
+from devcloud.relay import Passage, Relay
+from devcloud.stack_options import DEFAULT_PORT, StackOptions
 from devcloud.vms.base import VmSpec
 from devcloud.vms.bridge import BridgeNetwork, VmNetwork
 from devcloud.vms.factory import Kind, best_kind, create_vm, worker_unit
 from devcloud.vms.machine import Machine
 from devcloud.webhook_sink import WebhookSink
 
+__all__ = ["DEFAULT_PORT", "ROOT", "TOOLS", "Stack", "StackOptions", "crash_file_of", "unit_of"]
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
-DEFAULT_PORT = 7071  # as Azure's own Core Tools use
 _FIRST_LOOPBACK = 11
+_AGENT_PORT = 8080
 
-# The machine's own disk and memory are not what a simulated VM is about: a full laptop is no incident here.
-_POLICY = """\
-[defaults]
-backoff_seconds = [{steps}]
-stable_after_seconds = {stable}
-verify_after_seconds = {verify}
-
-[defaults.thresholds]
-disk_warning_percent = 100
-disk_critical_percent = 100
-memory_warning_percent = 100
-"""
 _OWN_LIMITS = {
     "VM_AGENT_DISK_WARNING_PERCENT": "100",
     "VM_AGENT_DISK_CRITICAL_PERCENT": "100",
     "VM_AGENT_MEMORY_WARNING_PERCENT": "100",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class StackOptions:
-    """What a run may choose. ``fast`` divides every wait of the watchdog's policy."""
-
-    kind: Kind | None = None  # None: a real systemd where this machine allows it
-    names: tuple[str, ...] = ("web-1", "api-1", "jobs-1")
-    fast: float = 1.0
-    schedule: str = "*/15 * * * * *"
-    port: int = DEFAULT_PORT
-    sample_interval_seconds: float = 1.0
-    report_interval_seconds: float = 15.0
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def backoff_seconds(self) -> tuple[float, ...]:
-        """The waits before attempts 1, 2, 3… as this run scales them."""
-        return tuple(step / self.fast for step in (10.0, 20.0, 40.0, 80.0, 160.0, 300.0))
 
 
 class Stack:
@@ -82,6 +55,8 @@ class Stack:
         self._exit = AsyncExitStack()
         self._network: VmNetwork | None = None
         self._hosts = ["127.0.0.1"]
+        self._probe_relays: dict[str, Relay] = {}
+        self._storage_relays: dict[str, Relay] = {}
 
     async def __aenter__(self) -> Stack:
         try:
@@ -112,13 +87,15 @@ class Stack:
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             **self.cloud.environment(),
             "AzureWebJobsStorage__credential": "managedidentity",
-            "AzureWebJobsStorage__tableServiceUri": self.azurite.table_url,
-            "AzureWebJobsStorage__queueServiceUri": self.azurite.queue_url,
+            "AzureWebJobsStorage__tableServiceUri": self._by_relay(self.azurite.table_url),
+            "AzureWebJobsStorage__queueServiceUri": self._by_relay(self.azurite.queue_url),
             "FUNCTIONS_KEY": self.function_key,
             "WATCHDOG_SUBSCRIPTIONS": next(iter(self.vms.values())).spec.subscription_id,
             "WATCHDOG_WORKSPACE_ID": self.cloud.workspace_id,
             "WATCHDOG_ARM_ENDPOINT": self.cloud.arm_url,
             "WATCHDOG_LOGS_ENDPOINT": self.cloud.logs_url,
+            "WATCHDOG_TELEMETRY_CONNECTION_STRING": self.cloud.connection_string,
+            "WATCHDOG_TELEMETRY_AUTH": "entra",
             "WATCHDOG_SCHEDULE": self.options.schedule,
             "WATCHDOG_PROBE_NETWORKS": networks,
             "WATCHDOG_POLICY_FILE": str(self.directory / "watchdog.toml"),
@@ -130,6 +107,24 @@ class Stack:
         """Kill the function app as a crash would, and start it again on its port."""
         await self.app.kill()
         await self.app.start(self._hosts, self.app.port)
+
+    @asynccontextmanager
+    async def second_app(self) -> AsyncIterator[AppProcess]:
+        """Run a second instance of the function app, on the same storage, for as long as the block runs."""
+        app = AppProcess(ROOT, self.app_environment, self.directory / "function-app-2.log")
+        await app.start(self._hosts[:1], free_port(self._hosts[:1]))
+        try:
+            yield app
+        finally:
+            await app.stop()
+
+    async def set_probes(self, name: str, passage: Passage) -> None:
+        """Let probes of a VM pass or fail; needs relays."""
+        await self._probe_relays[name].set_passage(passage)
+
+    async def set_storage(self, passage: Passage) -> None:
+        """Let the function app reach its storage or not; needs relays."""
+        await asyncio.gather(*(relay.set_passage(passage) for relay in self._storage_relays.values()))
 
     async def _start(self) -> None:
         self.directory = self._make_directory()
@@ -155,11 +150,13 @@ class Stack:
         await self.azurite.start()
         self._exit.push_async_callback(self.azurite.stop)
         port = self.options.port
-        if port == 0 or not _is_free(hosts, port):
-            port = _free_port(hosts)
+        if port == 0 or not is_free(hosts, port):
+            port = free_port(hosts)
+        if self.options.has_relays:
+            await self._start_relays(hosts[-1])
         self._make_vms(hosts[-1], port)
         self._progress("function app")
-        self._write_policy()
+        (self.directory / "watchdog.toml").write_text(self.options.policy_text)
         self.app = AppProcess(ROOT, self.app_environment, self.directory / "function-app.log")
         await self.app.start(hosts, port)
         self._exit.push_async_callback(self.app.stop)
@@ -171,38 +168,53 @@ class Stack:
     def _make_directory(self) -> Path:
         parent = ROOT / ".devcloud"
         parent.mkdir(exist_ok=True)
-        _remove_leftovers(parent)
+        remove_leftovers(parent)
         directory = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=parent))
         self._exit.callback(shutil.rmtree, directory, ignore_errors=True)
         return directory
 
-    def _write_policy(self) -> None:
-        text = _POLICY.format(
-            steps=", ".join(f"{step:g}" for step in self.options.backoff_seconds),
-            stable=600 / self.options.fast,
-            verify=max(0.5, 3 / self.options.fast),
-        )
-        (self.directory / "watchdog.toml").write_text(text)
+    async def _start_relays(self, host: str) -> None:
+        """Relays to storage on the app's side, to the agents where the agents are: on ``host``."""
+        for url in (self.azurite.table_url, self.azurite.queue_url):
+            place = urlsplit(url)
+            self._storage_relays[place.netloc] = Relay(
+                str(place.hostname), str(place.hostname), int(place.port or 0)
+            )
+        for number, name in enumerate(self.options.names, start=1):
+            self._probe_relays[name] = Relay(host, self._address(number), _AGENT_PORT)
+        for relay in (*self._storage_relays.values(), *self._probe_relays.values()):
+            await relay.start()
+            self._exit.push_async_callback(relay.stop)
+
+    def _by_relay(self, url: str) -> str:
+        place = urlsplit(url)
+        relay = self._storage_relays.get(place.netloc)
+        return url if relay is None else place._replace(netloc=f"{place.hostname}:{relay.port}").geturl()
+
+    def _address(self, number: int) -> str:
+        if self._network is None:
+            return f"127.0.0.{_FIRST_LOOPBACK + number - 1}"
+        return self._network.address(number)
 
     def _make_vms(self, cloud_host: str, app_port: int) -> None:
         for number, name in enumerate(self.options.names, start=1):
-            address = (
-                f"127.0.0.{_FIRST_LOOPBACK + number - 1}"
-                if self._network is None
-                else self._network.address(number)
-            )
-            spec = VmSpec(name, address, tags={"watchdog": "on", "watchdog-group": "shop"})
+            address, relay = self._address(number), self._probe_relays.get(name)
+            tags = {"watchdog": "on", "watchdog-group": "shop", **self.options.tags.get(name, {})}
+            spec = VmSpec(name, address, tags=tags)
             unit = unit_of(name)
             heartbeat = f"/var/lib/{name}/heartbeat"
             nudge = f"http://{cloud_host}:{app_port}/api/nudge"
             environment = {
                 **_OWN_LIMITS,
                 "VM_AGENT_UNITS": unit,
-                "VM_AGENT_HEARTBEAT_FILES": "{root}" + heartbeat,
+                "VM_AGENT_HEARTBEAT_FILES": unit + "={root}" + heartbeat,
                 "VM_AGENT_SAMPLE_INTERVAL_SECONDS": f"{self.options.sample_interval_seconds:g}",
                 "VM_AGENT_REPORT_INTERVAL_SECONDS": f"{self.options.report_interval_seconds:g}",
                 "VM_AGENT_LISTEN_ADDRESS": address,
-                "VM_AGENT_ENDPOINT": f"http://{address}:8080",
+                "VM_AGENT_LISTEN_PORT": f"{_AGENT_PORT}",
+                "VM_AGENT_ENDPOINT": (
+                    f"http://{cloud_host}:{relay.port}" if relay else f"http://{address}:{_AGENT_PORT}"
+                ),
                 "VM_AGENT_IMDS_URL": self.cloud.imds_url_for(name, cloud_host),
                 "VM_AGENT_TELEMETRY_AUTH": "entra" if number == 1 else "none",
                 "VM_AGENT_NUDGE_URL": nudge,
@@ -224,33 +236,5 @@ def unit_of(vm_name: str) -> str:
 
 
 def crash_file_of(vm_name: str) -> str:
-    """While this file exists in the VM, its worker ends as soon as it starts."""
-    return f"/var/lib/{vm_name}/crash"
-
-
-def _remove_leftovers(parent: Path) -> None:
-    """Remove the directories of runs that were killed."""
-    for directory in parent.glob("run-[0-9]*-*"):
-        try:
-            os.kill(int(directory.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(directory, ignore_errors=True)
-        except PermissionError:  # another user's, and alive
-            continue
-
-
-def _is_free(hosts: list[str], port: int) -> bool:
-    for host in hosts:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                return False
-    return True
-
-
-def _free_port(hosts: list[str]) -> int:
-    with socket.socket() as probe:
-        probe.bind((hosts[-1], 0))
-        return int(probe.getsockname()[1])
+    """While this file exists in the VM, its worker ends as soon as it starts; a VM that boots has none."""
+    return f"/run/{vm_name}/crash"

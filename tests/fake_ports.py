@@ -188,7 +188,8 @@ class FakeQueue:
 class FakeRunner:
     """Restarts that were asked for; ``outcome`` is the answer, ``results`` what commands said by token.
 
-    A command without a result runs on; ``cancelled`` holds the tokens of those that were ended.
+    A command without a result runs on; ``cancelled`` holds the tokens of those that were ended, ``discarded``
+    of those whose results were cleared away.
     """
 
     def __init__(self, journal: Journal | None = None) -> None:
@@ -197,17 +198,23 @@ class FakeRunner:
         self.restarts: list[tuple[str, RestartUnit]] = []
         self.results: dict[str, CommandResult | WatchdogError] = {}
         self.cancelled: list[str] = []
+        self.discarded: list[str] = []
 
     async def start_restart(self, target: Target, restart: RestartUnit) -> StartOutcome:
         self._journal.add(f"restart {restart.unit}")
         self.restarts.append((target.vm_id, restart))
         return self.outcome
 
-    async def take_result(self, target: Target, command: CommandRef) -> CommandResult | None:
-        result = self.results.pop(command.token, None)
+    async def read_result(self, target: Target, command: CommandRef) -> CommandResult | None:
+        result = self.results.get(command.token)
         if isinstance(result, WatchdogError):
+            del self.results[command.token]
             raise result
         return result
+
+    async def discard(self, target: Target, command: CommandRef) -> None:
+        self.discarded.append(command.token)
+        self.results.pop(command.token, None)
 
     async def cancel(self, target: Target, command: CommandRef) -> CommandResult:
         self._journal.add(f"cancel {command.token}")

@@ -39,7 +39,7 @@ def step(
     """
     learned, evidence = _learn(state, evidence, policy, now)
     leeway = Leeway(learned.clock_offset_seconds, _heeds_excuses(learned, policy, now))
-    verdict = judge(_without_old_news(learned, evidence), policy, now, leeway)
+    verdict = _known(learned, judge(_without_old_news(learned, evidence), policy, now, leeway), evidence)
     if _is_steady(learned, verdict):
         return Decision(learned, verdict.reason)
     learned = _note_excuse(learned, verdict, evidence, now)
@@ -72,6 +72,16 @@ def step(
         events=_events(state, settled, verdict, repairs, evidence, now),
         wants_action=repairs.wants_action,
     )
+
+
+def _known(state: VmState, verdict: Verdict, evidence: Evidence) -> Verdict:
+    """Where telemetry was late and the query now fails, it is still late for all that is known."""
+    if state.cause is not Cause.TELEMETRY_DELAYED or evidence.telemetry_available:
+        return verdict
+    if verdict.cause is not Cause.OK:
+        return verdict
+    reason = "the endpoint is fine; telemetry was late, and can't be read now"
+    return replace(verdict, status=state.status, cause=state.cause, reason=reason)
 
 
 def _is_steady(state: VmState, verdict: Verdict) -> bool:

@@ -11,7 +11,7 @@ from vm_health.model import Cause, Status
 from vm_health.names import vm_key
 from vm_health.policy import Policy
 from vm_health.repair import Repair, on_down, on_local_repair, on_starting, on_up
-from vm_health.state import CommandRef, Event, Hold, RestartUnit, UnitState, VmAction, VmState
+from vm_health.state import CommandRef, Event, Hold, Lane, RestartUnit, UnitState, VmAction, VmState
 from vm_health.verdict import Verdict
 
 AGENT_UNIT = "vm-agent.service"
@@ -73,7 +73,7 @@ def _take(done: Repairs, name: str, step: Repair, state: VmState, look: Look) ->
     unit = step.state
     if step.attempt_now:
         token = f"{look.now:%Y%m%dT%H%M%S}-{vm_key(look.vm_id)[:8]}-{state.sequence + len(done.restarts)}"
-        unit = replace(unit, command=CommandRef(token))
+        unit = replace(unit, command=CommandRef(token, Lane.NONE))
         done.restarts.append(RestartUnit(name, unit.attempts, token))
         done.wants_action = True
         done.events.append(Event("restart", step.reason, look.now, evidence_of(look, name, unit, token)))

@@ -15,6 +15,7 @@ from vm_health.state import (
     CommandResult,
     Decision,
     Event,
+    Lane,
     LookAgain,
     RestartUnit,
     StartKind,
@@ -23,6 +24,8 @@ from vm_health.state import (
     VmAction,
     VmState,
 )
+
+SENDING_SECONDS = 60.0  # every call to Azure has a shorter time-out
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,17 @@ def on_result(
     return replace(state, units={**state.units, name: replace(unit, command=None)}), event
 
 
+def is_being_sent(unit: UnitState, now: datetime) -> bool:
+    """Tell whether a unit's command is saved as an intent and Azure's answer is still to come.
+
+    Until then there may be nothing to ask for, which would look like a command that is gone. Whoever sends it
+    may die at that, so after a while it is asked for all the same.
+    """
+    if unit.command is None or unit.command.lane is not Lane.NONE or unit.last_attempt_at is None:
+        return False
+    return (now - unit.last_attempt_at).total_seconds() < SENDING_SECONDS
+
+
 def is_hung(unit: UnitState, policy: Policy, now: datetime) -> bool:
     """Tell whether a unit's command should long have ended."""
     if unit.command is None or unit.last_attempt_at is None:
@@ -95,7 +109,7 @@ def on_request(state: VmState, vm_id: str, request: Request, policy: Policy, now
         attempts=1,
         not_before=now + timedelta(seconds=delay(2, policy.backoff)),
         last_attempt_at=now,
-        command=CommandRef(token),
+        command=CommandRef(token, Lane.NONE),
     )
     reason = f"{request.unit}: restart requested by {request.by}: {request.why}"
     detail = {"unit": request.unit, "by": request.by, "why": request.why, "token": token, "attempt": 1}

@@ -85,7 +85,8 @@ class StartOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CommandRef:
-    """A Run Command that was started and whose result is still to be read."""
+    """A Run Command whose result is still to be read. Lane NONE: it is about to be started, or whoever did so
+    could not note by which lane."""
 
     token: str
     lane: Lane = Lane.MANAGED

@@ -13,7 +13,7 @@ from vm_watchdog.sight import Recorder, TickOptions
 
 # Rechecks come in bursts, a tick once a minute: what is younger than this is not asked for again.
 SHARED_TELEMETRY_SECONDS = 3.0
-SHARED_INVENTORY_SECONDS = 10.0
+SHARED_INVENTORY_SECONDS = 3.0
 
 
 def build(settings: Settings, recorder: Recorder | None = None) -> Watchdog:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from vm_health.errors import ConflictError, WatchdogError
+from vm_health.fleet import FleetState
 from vm_health.model import Cause, ProbeResult, Status
 from vm_health.requests import on_absence
 from vm_health.safety import FleetDecision, assess_turned_bad
-from vm_health.state import FLEET_ID, Decision, Hold, UnitState
+from vm_health.state import FLEET_ID, Decision, Hold, VmState
 from vm_watchdog import slots
 from vm_watchdog.look import Observed, Ports, decide, finish, observe, probe_vm
 from vm_watchdog.ports import FleetTelemetry, Stored, Target
@@ -26,6 +27,7 @@ from vm_watchdog.sight import Sight, TickOptions
 log = logging.getLogger("vm_watchdog.evaluation")
 
 LOOKS_AT_ONCE = 64
+_TRIES = 4
 _TELEMETRY_CAUSES = frozenset({Cause.TELEMETRY_DELAYED, Cause.TELEMETRY_UNAVAILABLE})
 
 
@@ -63,37 +65,53 @@ async def read_telemetry(ports: Ports) -> FleetTelemetry:
         return FleetTelemetry(available=False)
 
 
-async def save_fleet(ports: Ports, sight: Sight, decided: FleetDecision) -> None:
+async def save_fleet(ports: Ports, sight: Sight, decide_on: Callable[[FleetState], FleetDecision]) -> None:
     """Let a decision on the fleet hold: for this evaluation at once, for others by saving it.
 
-    Another instance may have changed the fleet meanwhile; then its state is taken, and what this evaluation
-    would freeze stays frozen for this evaluation.
+    Where another instance has changed the fleet meanwhile, it is decided on again, on its new state. What
+    can't be saved for long holds for this evaluation alone; the next one judges, and tells, anew.
     """
-    sight.fleet = decided.state
-    if decided.state == sight.stored_fleet and not decided.state.outbox:
-        return
-    try:
-        await _keep_fleet(ports, sight)
-        await ports.store.append_events(FLEET_ID, decided.events, offset=sight.fleet_events)
-        sight.fleet_events += len(decided.events)
-        for event in decided.events:
-            log.warning("fleet", extra={"event": event.kind, "reason": event.reason})
-        if decided.state.outbox:
-            for notice in decided.state.outbox:
-                await ports.queue.send_alert(notice)
-            sight.fleet = replace(sight.fleet, outbox=())
+    for _ in range(_TRIES):
+        decided = decide_on(sight.fleet)
+        sight.fleet = decided.state
+        if decided.state == sight.stored_fleet and not decided.state.outbox:
+            return
+        try:
             await _keep_fleet(ports, sight)
-    except ConflictError:
-        log.info("another instance has changed the fleet's state")
-        theirs, sight.fleet_etag = await ports.fleet.load_fleet()
-        freezes = tuple(dict.fromkeys((*theirs.freezes, *decided.state.freezes)))
-        sight.stored_fleet, sight.fleet = theirs, replace(theirs, freezes=freezes)
+        except ConflictError:
+            await _take_theirs(ports, sight)
+            continue
+        await _tell_of_fleet(ports, sight, decided)
+        return
+    sight.unsaved_freezes = decide_on(sight.fleet).state.freezes
 
 
 async def _keep_fleet(ports: Ports, sight: Sight) -> None:
     if sight.fleet != sight.stored_fleet:
         sight.fleet_etag = await ports.fleet.save_fleet(sight.fleet, sight.fleet_etag)
         sight.stored_fleet = sight.fleet
+
+
+async def _take_theirs(ports: Ports, sight: Sight) -> None:
+    log.info("another instance has changed the fleet's state")
+    sight.fleet, sight.fleet_etag = await ports.fleet.load_fleet()
+    sight.stored_fleet = sight.fleet
+
+
+async def _tell_of_fleet(ports: Ports, sight: Sight, decided: FleetDecision) -> None:
+    """Write history and queue the notices, which wait in the saved outbox until then."""
+    await ports.store.append_events(FLEET_ID, decided.events, offset=sight.fleet_events)
+    sight.fleet_events += len(decided.events)
+    for event in decided.events:
+        log.warning("fleet", extra={"event": event.kind, "reason": event.reason})
+    for notice in decided.state.outbox:
+        await ports.queue.send_alert(notice)
+    if decided.state.outbox:
+        sight.fleet = replace(sight.fleet, outbox=())
+        try:
+            await _keep_fleet(ports, sight)
+        except ConflictError:
+            await _take_theirs(ports, sight)
 
 
 async def evaluate(
@@ -180,16 +198,19 @@ async def _judge_fleet(ports: Ports, sight: Sight, looked: Sequence[_Looked], sc
     bad = [state for state in states if state.status is Status.CRITICAL]
     turned = sum(1 for state in bad if state.since is not None and state.since >= since)
     count = (turned, len(bad), len(looked))
-    await save_fleet(ports, sight, assess_turned_bad(sight.fleet, scope, *count, policy, sight.now))
+    await save_fleet(ports, sight, lambda fleet: assess_turned_bad(fleet, scope, *count, policy, sight.now))
 
 
 async def judge_by_store(ports: Ports, sight: Sight) -> None:
     """Count who turned bad together by what is stored: for those who see one VM, or none."""
     policy = sight.options.book.safety
     count = await ports.store.count_bad(_window_start(sight))
-    fleet_size = max(sight.fleet.vm_count, 1)
-    decided = assess_turned_bad(sight.fleet, "fleet", count.turned, count.bad, fleet_size, policy, sight.now)
-    await save_fleet(ports, sight, decided)
+
+    def decide_on(fleet: FleetState) -> FleetDecision:
+        size = max(fleet.vm_count, 1)
+        return assess_turned_bad(fleet, "fleet", count.turned, count.bad, size, policy, sight.now)
+
+    await save_fleet(ports, sight, decide_on)
 
 
 def _window_start(sight: Sight) -> datetime:
@@ -234,21 +255,43 @@ def _held(one: _Looked, now: datetime, hold: Hold) -> _Looked:
 
 
 async def _give_back(ports: Ports, sight: Sight, looked: Sequence[_Looked]) -> None:
-    """Return the slots of VMs whose units are seen up again."""
-    up: dict[str, list[str]] = defaultdict(list)
+    """Return the slots of VMs whose restarts are over: their units are seen up again."""
+    over: dict[str, dict[str, datetime]] = defaultdict(dict)
     for one in looked:
-        before, after = one.observed.state.units, one.decision.state.units
-        rose = [name for name, unit in after.items() if unit.up_since is not None and _was_down(before, name)]
-        if rose and all(unit.up_since is not None for unit in after.values()):
-            up[one.observed.target.group].append(one.observed.target.vm_id)
+        if _has_come_up(one) and _is_over(one):
+            over[one.observed.target.group][one.observed.target.vm_id] = _last_tried(one.decision.state)
     try:
-        await slots.release(ports.fleet, up, sight.now)
+        await slots.release(ports.fleet, over, sight.now)
     except WatchdogError as error:
         log.warning("slots were not given back; they expire", extra={"problem": str(error)})
 
 
-def _was_down(before: Mapping[str, UnitState], name: str) -> bool:
-    return name in before and before[name].up_since is None
+def _has_come_up(one: _Looked) -> bool:
+    """Tell whether this look saw a unit up again, or the end of a restart's command."""
+    before = {} if one.observed.stored is None else one.observed.stored.state.units
+    return any(
+        name in before
+        and (before[name].up_since is None or (before[name].command is not None and unit.command is None))
+        for name, unit in one.decision.state.units.items()
+    )
+
+
+def _is_over(one: _Looked) -> bool:
+    """A unit that was down has been restarted once it is up. One that ran when a person asked has been up all
+    the while: there only the end of the command tells."""
+    before = one.observed.state
+    return all(
+        unit.up_since is not None
+        and (unit.command is None or name in before.subjects or before.cause is Cause.VM_SILENT)
+        for name, unit in one.decision.state.units.items()
+    )
+
+
+def _last_tried(state: VmState) -> datetime:
+    tried = [unit.last_attempt_at for unit in state.units.values() if unit.last_attempt_at is not None]
+    return max(
+        [*tried, *(action.at for action in state.vm_actions)], default=datetime.min.replace(tzinfo=UTC)
+    )
 
 
 async def _note_absent(
@@ -259,7 +302,7 @@ async def _note_absent(
     done: Evaluation,
 ) -> None:
     """Let go of VMs that the inventory no longer shows, unless the inventory itself is in doubt."""
-    if any(freeze.cause is Cause.INVENTORY_SUSPECT for freeze in sight.fleet.freezes):
+    if any(freeze.cause is Cause.INVENTORY_SUSPECT for freeze in sight.freezes):
         return
     present = {target.vm_id for target in targets}
     for vm_id in states.keys() - present:

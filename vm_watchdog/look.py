@@ -7,6 +7,7 @@ wait in the saved outbox until they are queued, so that a crash between two writ
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,9 +15,18 @@ from vm_health.errors import ConflictError, WatchdogError
 from vm_health.machine import step
 from vm_health.model import Evidence, PowerState, ProbeOutcome, ProbeResult, Status
 from vm_health.policy import Policy
-from vm_health.requests import is_hung, on_outcome, on_result, vm_action_event
+from vm_health.requests import is_being_sent, is_hung, on_outcome, on_result, vm_action_event
 from vm_health.silence import Quiet
-from vm_health.state import Decision, Event, Hold, VmState
+from vm_health.state import (
+    CommandRef,
+    Decision,
+    Event,
+    Hold,
+    Notice,
+    RestartUnit,
+    StartOutcome,
+    VmState,
+)
 from vm_watchdog.ports import (
     TAG_ENDPOINT,
     ActivityLog,
@@ -41,6 +51,8 @@ from vm_watchdog.sight import Sight
 log = logging.getLogger("vm_watchdog.look")
 
 _OFF = (PowerState.STOPPED, PowerState.DEALLOCATED)
+_TRIES = 4
+Answers = Sequence[tuple[RestartUnit, StartOutcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,8 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one look found, and all that a decision on it needs. ``results`` came from ended commands."""
+    """What one look found, and all that a decision on it needs. ``results`` came from ended commands, which
+    are ``ended``."""
 
     target: Target
     state: VmState
@@ -73,6 +86,7 @@ class Observed:
     policy: Policy
     quiet: Quiet
     results: tuple[Event, ...] = ()
+    ended: tuple[CommandRef, ...] = ()
 
 
 async def observe(
@@ -92,8 +106,9 @@ async def observe(
     """
     state = VmState() if stored is None else stored.state
     results: tuple[Event, ...] = ()
+    ended: tuple[CommandRef, ...] = ()
     if takes_results and any(unit.command is not None for unit in state.units.values()):
-        state, results = await _take_results(ports, target, state, sight.policy_for(target), sight.now)
+        state, results, ended = await _read_results(ports, target, state, sight.policy_for(target), sight.now)
     snapshot = telemetry.snapshots.get(target.vm_id)
     if probe is None:
         reported = "" if snapshot is None else snapshot.report.endpoint
@@ -113,7 +128,7 @@ async def observe(
     )
     if sight.options.recorder is not None:
         sight.options.recorder(evidence, sight.now)
-    return Observed(target, state, stored, evidence, sight.policy_for(target), quiet, results)
+    return Observed(target, state, stored, evidence, sight.policy_for(target), quiet, results, ended)
 
 
 async def probe_vm(ports: Ports, target: Target, reported_endpoint: str) -> ProbeResult:
@@ -158,6 +173,9 @@ async def finish(ports: Ports, observed: Observed, decision: Decision, now: date
             _log_decision(target, decision, events)
         if events or decision.look_again or decision.state.outbox:
             await _act(ports, target, decision, str(etag), now, events)
+        # Not before what they said is saved: whoever loses the race has nothing to read it from.
+        for command in observed.ended:
+            await ports.runner.discard(target, command)
     except ConflictError:
         log.info("another instance has this VM", extra={"vm": target.name})
     return decision.state.status
@@ -175,16 +193,16 @@ def _log_decision(target: Target, decision: Decision, events: tuple[Event, ...])
     )
 
 
-async def _take_results(
+async def _read_results(
     ports: Ports, target: Target, state: VmState, policy: Policy, now: datetime
-) -> tuple[VmState, tuple[Event, ...]]:
+) -> tuple[VmState, tuple[Event, ...], tuple[CommandRef, ...]]:
     """Read what ended Run Commands said, so that history tells why an attempt did not help; end hung ones."""
-    events: list[Event] = []
+    events, ended = list[Event](), list[CommandRef]()
     for name, unit in state.units.items():
-        if unit.command is None or target.power is not PowerState.RUNNING:
+        if unit.command is None or target.power is not PowerState.RUNNING or is_being_sent(unit, now):
             continue
         try:
-            result = await ports.runner.take_result(target, unit.command)
+            result = await ports.runner.read_result(target, unit.command)
             hung = result is None and is_hung(unit, policy, now)
             if hung:
                 result = await ports.runner.cancel(target, unit.command)
@@ -194,7 +212,9 @@ async def _take_results(
         if result is not None:
             state, event = on_result(state, name, result, now, is_hung=hung)
             events.append(event)
-    return state, tuple(events)
+            if not hung:
+                ended.append(unit.command)
+    return state, tuple(events), tuple(ended)
 
 
 async def _act(
@@ -209,26 +229,66 @@ async def _act(
     await ports.store.append_events(target.vm_id, events)
     # Restarts next: the attempts are counted since the save, and no queue or lost race may swallow them.
     # Alerts can wait for the next look, for they stay in the outbox.
-    state, outcomes = await _send(ports, target, decision, now)
+    state, answers, outcomes = await _send(ports, target, decision, now)
     await ports.store.append_events(target.vm_id, outcomes, offset=len(events))
+    try:
+        await _queue(ports, target, decision, now)
+        state = replace(state, outbox=()) if state.outbox else state
+    finally:
+        # What Azure answered (when to come again, where the result will be) holds whatever a queue does.
+        if state != decision.state:
+            told = decision.state.outbox if not state.outbox else ()
+            await _keep_answers(ports, target, state, etag, answers, told, now)
+
+
+async def _keep_answers(
+    ports: Ports,
+    target: Target,
+    state: VmState,
+    etag: str,
+    answers: Answers,
+    told: tuple[Notice, ...],
+    now: datetime,
+) -> None:
+    """Save what Azure answered, also where another look has changed the state since the intent was saved.
+
+    Raises:
+        ConflictError: others kept changing it.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            await ports.store.save(target.vm_id, state, etag)
+        except ConflictError:
+            stored = await ports.store.load_one(target.vm_id)
+            if stored is None:
+                return
+            state, etag = stored.state, stored.etag
+            for restart, outcome in answers:
+                state, _event = on_outcome(state, restart, outcome, now)
+            state = replace(state, outbox=tuple(notice for notice in state.outbox if notice not in told))
+            if state == stored.state:
+                return
+        else:
+            return
+    await ports.store.save(target.vm_id, state, etag)
+
+
+async def _queue(ports: Ports, target: Target, decision: Decision, now: datetime) -> None:
     if decision.look_again is not None:
         delay = max(0.0, (decision.look_again.at - now).total_seconds())
         await ports.queue.send_recheck(target.vm_id, delay)
-    for notice in state.outbox:
+    for notice in decision.state.outbox:
         await ports.queue.send_alert(notice)
-    if state.outbox:
-        state = replace(state, outbox=())
-    if state != decision.state:
-        await ports.store.save(target.vm_id, state, etag)
 
 
 async def _send(
     ports: Ports, target: Target, decision: Decision, now: datetime
-) -> tuple[VmState, list[Event]]:
-    """Ask Azure for what was decided; return the state with the answers, and their history."""
-    state, outcomes = decision.state, []
+) -> tuple[VmState, Answers, list[Event]]:
+    """Ask Azure for what was decided; return the state with the answers, these, and their history."""
+    state, answers, outcomes = decision.state, list[tuple[RestartUnit, StartOutcome]](), list[Event]()
     for restart in decision.restarts:
         outcome = await ports.runner.start_restart(target, restart)
+        answers.append((restart, outcome))
         state, event = on_outcome(state, restart, outcome, now)
         log.info(event.kind, extra={"vm": target.name, **event.detail, "reason": outcome.detail})
         outcomes.append(event)
@@ -237,4 +297,4 @@ async def _send(
         event = vm_action_event(decision.vm_action, outcome, now)
         log.info(event.kind, extra={"vm": target.name, **event.detail, "reason": outcome.detail})
         outcomes.append(event)
-    return state, outcomes
+    return state, answers, outcomes

@@ -282,11 +282,16 @@ class CommandRunner(Protocol):
         """Ask for a restart; how that went is the result, never an exception."""
         ...
 
-    async def take_result(self, target: Target, command: CommandRef) -> CommandResult | None:
-        """Return a finished command's result once and clear it away; None while it runs.
+    async def read_result(self, target: Target, command: CommandRef) -> CommandResult | None:
+        """Return a finished command's result, None while it runs. It stays there until it is discarded.
 
         A command that is not there (any more) is finished too: it did not succeed, and says so.
         """
+        ...
+
+    async def discard(self, target: Target, command: CommandRef) -> None:
+        """Clear away a finished command whose result is saved. Failing at that is no error: what is left is
+        cleared when it is in the way."""
         ...
 
     async def cancel(self, target: Target, command: CommandRef) -> CommandResult:

@@ -77,7 +77,7 @@ class ActionLane:
         detail = f"restart sent through action Run Command, for the managed one said: {why}"
         return StartOutcome(StartKind.STARTED, detail, Lane.ACTION, operation=operation)
 
-    async def take_result(self, target: Target, operation: str) -> CommandResult | None:
+    async def read_result(self, target: Target, operation: str) -> CommandResult | None:
         """Return the result of an action that has ended, None while it runs."""
         if not is_operation(operation, target.subscription_id):
             return CommandResult(False, "how the command ended is not known: Azure gave no address to ask at")

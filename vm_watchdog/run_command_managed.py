@@ -119,8 +119,8 @@ class ManagedLane:
             return False
         return True
 
-    async def take_result(self, target: Target, token: str) -> CommandResult | None:
-        """Return a finished command's result and delete it, None while it runs."""
+    async def read_result(self, target: Target, token: str) -> CommandResult | None:
+        """Return a finished command's result, None while it runs."""
         commands, name = await self._commands(target), COMMAND_PREFIX + token
         try:
             with translated(f"reading the result of {name}"):
@@ -132,8 +132,6 @@ class ManagedLane:
             return CommandResult(False, f"the command is gone: {error}")
         if not _has_ended(command):
             return None
-        # Left behind, it would be in the way one day and be cleared then. The result is worth more.
-        await self._delete(target, name)
         view = command.properties and command.properties.instance_view
         if view is None:
             return CommandResult(False, f"the command ended as {_provisioning(command)}, without a result")
@@ -142,6 +140,10 @@ class ManagedLane:
         if state not in _FINISHED:
             return CommandResult(False, f"the command could not be run: {problem[:MAX_DETAIL_CHARS]}")
         return managed_result(state, view.exit_code, view.output or "", problem)
+
+    async def discard(self, target: Target, token: str) -> None:
+        """Delete a finished command. Left behind, it would be in the way one day and be cleared then."""
+        await self._delete(target, COMMAND_PREFIX + token)
 
     async def cancel(self, target: Target, token: str) -> CommandResult:
         """End a command; its script in the VM ends with it."""

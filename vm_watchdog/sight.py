@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from vm_health.fleet import FleetState
+from vm_health.fleet import FleetState, Freeze
 from vm_health.model import Cause, Evidence
 from vm_health.policy import Policy
 from vm_health.policy_book import PolicyBook
@@ -53,13 +53,19 @@ class Sight:
     silences: Sequence[Silence]
     fleet_etag: str | None = None
     stored_fleet: FleetState = field(default_factory=FleetState)
+    unsaved_freezes: tuple[Freeze, ...] = ()
     fleet_events: int = 0
     _plain: dict[int, Policy] = field(default_factory=dict)
 
     @property
+    def freezes(self) -> tuple[Freeze, ...]:
+        """The freezes that hold for this evaluation."""
+        return tuple(dict.fromkeys((*self.fleet.freezes, *self.unsaved_freezes)))
+
+    @property
     def telemetry_is_believed(self) -> bool:
         """Whether a VM's missing telemetry says anything of that VM."""
-        return all(freeze.cause is not Cause.TELEMETRY_STALE_FOR_ALL for freeze in self.fleet.freezes)
+        return all(freeze.cause is not Cause.TELEMETRY_STALE_FOR_ALL for freeze in self.freezes)
 
     def policy_for(self, target: Target) -> Policy:
         """Return what applies to ``target``. Few VMs need no jitter: their waits are exact."""
@@ -94,7 +100,7 @@ class Sight:
         """Return why nobody may act on ``target`` now, None where all is free but the budget."""
         if not self.options.may_act or not target.may_act:
             return Hold("observe", "only observing: " + self._who_observes())
-        if frozen := self.fleet.frozen(self.now):
+        if frozen := replace(self.fleet, freezes=self.freezes).frozen(self.now):
             return Hold("frozen", f"all action is frozen: {frozen}")
         if stops.action is not None:
             return Hold("silenced", f"action is silenced: {stops.action}")

@@ -49,11 +49,19 @@ async def take(
     return frozenset(), f"others are taking the restart slots of group {group} just now"
 
 
-async def release(fleet: FleetStore, vms_by_group: Mapping[str, Sequence[str]], now: datetime) -> None:
-    """Give back the slots of VMs that are seen up. A lost race costs nothing: slots expire."""
-    for group, vm_ids in vms_by_group.items():
+async def release(
+    fleet: FleetStore, tried_by_group: Mapping[str, Mapping[str, datetime]], now: datetime
+) -> None:
+    """Give back the slots of VMs that are seen up, each with the moment of its last attempt that is known.
+
+    A slot that was taken for a later attempt stays: whoever saw the VM up has not seen that one. A lost race
+    costs nothing: slots expire.
+    """
+    for group, tried in tried_by_group.items():
         slots, etag = await fleet.load_slots(group)
-        after = give_back(slots, [vm_key(vm_id) for vm_id in vm_ids], now)
+        ends = {vm_key(vm_id): at + timedelta(seconds=SLOT_SECONDS) for vm_id, at in tried.items()}
+        over = [slot.vm for slot in slots if slot.vm in ends and slot.until <= ends[slot.vm]]
+        after = give_back(slots, over, now)
         if after == tuple(slots):
             continue
         try:

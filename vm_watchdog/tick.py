@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from vm_health.errors import WatchdogError
-from vm_health.fleet import FLEET_SCOPE, FleetDecision, Freeze, Senses
+from vm_health.fleet import FLEET_SCOPE, FleetDecision, FleetState, Freeze, Senses
 from vm_health.model import Cause
 from vm_health.names import vm_key
 from vm_health.safety import assess_senses, lift_orphans
@@ -51,7 +51,6 @@ async def run_tick(ports: Ports, options: TickOptions) -> TickRecord:
     except WatchdogError as error:
         await _note_blindness(ports, sight, error)
         raise
-    sight.fleet = replace(sight.fleet, inventory_failing_since=None)
     groups = Counter(target.group for target in targets)
     senses = Senses(vm_count=len(targets), groups=dict(groups), egress_problem=egress_problem)
     shard_count = shards_for(len(targets), options.shard_size)
@@ -173,7 +172,7 @@ async def _let_go_of_orphans(ports: Ports, sight: Sight, shard_count: int) -> No
         by_shards = shard_count > 1 and freeze.cause is Cause.TELEMETRY_STALE_FOR_ALL
         return freeze.scope == FLEET_SCOPE and not by_shards
 
-    await save_fleet(ports, sight, lift_orphans(sight.fleet, is_judged, sight.now))
+    await save_fleet(ports, sight, lambda fleet: lift_orphans(fleet, is_judged, sight.now))
 
 
 def _scope(shard: int, shard_count: int) -> str:
@@ -182,25 +181,35 @@ def _scope(shard: int, shard_count: int) -> str:
 
 async def _note_blindness(ports: Ports, sight: Sight, error: WatchdogError) -> None:
     """The VMs can't be listed. Once may be chance; for longer, Azure is out of reach: freeze, and say so."""
-    since = sight.fleet.inventory_failing_since or sight.now
-    state = replace(sight.fleet, inventory_failing_since=since)
-    decided = FleetDecision(state)
-    if (sight.now - since).total_seconds() >= BLIND_AFTER_SECONDS:
-        senses = Senses(egress_problem=f"the list of VMs can't be read: {error}")
-        stale_after = sight.options.book.defaults.snapshot_max_age_seconds
-        decided = assess_senses(state, senses, sight.options.book.safety, stale_after, sight.now)
-    await save_fleet(ports, sight, decided)
+    book, now = sight.options.book, sight.now
+    senses = Senses(egress_problem=f"the list of VMs can't be read: {error}")
+    stale_after = book.defaults.snapshot_max_age_seconds
+
+    def decide_on(fleet: FleetState) -> FleetDecision:
+        since = fleet.inventory_failing_since or now
+        fleet = replace(fleet, inventory_failing_since=since)
+        if (now - since).total_seconds() < BLIND_AFTER_SECONDS:
+            return FleetDecision(fleet)
+        return assess_senses(fleet, senses, book.safety, stale_after, now)
+
+    await save_fleet(ports, sight, decide_on)
 
 
 async def _sense(ports: Ports, sight: Sight, senses: Senses) -> None:
-    """Judge whether the watchdog sees at all. A single query that fails is no blindness; failing for as long
-    as makes a snapshot stale is."""
-    book, state = sight.options.book, sight.fleet
+    """Judge whether the watchdog sees at all."""
+    await save_fleet(ports, sight, lambda fleet: _assess(fleet, senses, sight))
+
+
+def _assess(fleet: FleetState, senses: Senses, sight: Sight) -> FleetDecision:
+    """A single query that fails is no blindness; failing for as long as makes a snapshot stale is."""
+    book = sight.options.book
     stale_after = book.defaults.snapshot_max_age_seconds
+    if senses.vm_count is not None and fleet.inventory_failing_since is not None:
+        fleet = replace(fleet, inventory_failing_since=None)
     if senses.running is not None:
-        since = None if senses.telemetry_available else state.telemetry_failing_since or sight.now
-        if since != state.telemetry_failing_since:
-            state = replace(state, telemetry_failing_since=since)
+        since = None if senses.telemetry_available else fleet.telemetry_failing_since or sight.now
+        if since != fleet.telemetry_failing_since:
+            fleet = replace(fleet, telemetry_failing_since=since)
         failing_seconds = 0.0 if since is None else (sight.now - since).total_seconds()
         senses = replace(senses, telemetry_failing_seconds=failing_seconds)
-    await save_fleet(ports, sight, assess_senses(state, senses, book.safety, stale_after, sight.now))
+    return assess_senses(fleet, senses, book.safety, stale_after, sight.now)

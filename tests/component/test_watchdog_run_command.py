@@ -52,7 +52,7 @@ def runner(clients: Any) -> AzureRunCommand:
 
 async def result_of(runner: AzureRunCommand, target: Target, command: CommandRef = MANAGED) -> CommandResult:
     """Wait for the command's end as later looks do."""
-    result = await until(lambda: runner.take_result(target, command))
+    result = await until(lambda: runner.read_result(target, command))
     assert result is not None
     return result
 
@@ -92,14 +92,16 @@ async def test_a_restart_costs_a_look_and_a_put(
     assert [call.operation for call in site.cloud.calls.matching("arm")[before:]] == [VIEW, PUT]
 
 
-async def test_a_result_is_taken_once_and_cleared_away(
+async def test_a_result_stays_until_it_is_discarded(
     site: Site, runner: AzureRunCommand, target: Target, agent: Agent
 ) -> None:
     await runner.start_restart(target, RESTART)
     assert await command_names(site) == [COMMAND_PREFIX + RESTART.token]
-    await result_of(runner, target)
+    for _ in range(2):
+        assert (await result_of(runner, target)).succeeded
+    await runner.discard(target, MANAGED)
     await until(lambda: nothing(command_names(site)))
-    again = await runner.take_result(target, MANAGED)
+    again = await runner.read_result(target, MANAGED)
     assert again is not None
     assert not again.succeeded
     assert again.detail.startswith("the command is gone: reading the result of watchdog-")
@@ -110,11 +112,11 @@ async def test_starting_does_not_wait_for_the_script(
 ) -> None:
     site.cloud.faults.add(Fault("arm", PUT, mode="stuck"))
     assert (await start_within(2, runner, target)).kind is StartKind.STARTED
-    assert await runner.take_result(target, MANAGED) is None
+    assert await runner.read_result(target, MANAGED) is None
 
 
 async def test_what_was_never_started_is_gone_and_failed(runner: AzureRunCommand, target: Target) -> None:
-    result = await runner.take_result(target, CommandRef("never-1"))
+    result = await runner.read_result(target, CommandRef("never-1"))
     assert result is not None
     assert (result.succeeded, result.detail[:19]) == (False, "the command is gone")
 
@@ -166,7 +168,7 @@ async def test_a_result_that_can_not_be_read_is_an_error_of_ours(
 ) -> None:
     site.cloud.faults.add(Fault("arm", GET, mode="forbidden"))
     with pytest.raises(PermanentError, match=r"reading the result of watchdog-.*runCommands/read"):
-        await runner.take_result(target, MANAGED)
+        await runner.read_result(target, MANAGED)
 
 
 # --- what the agent said ---------------------------------------------------------------------------------
@@ -557,7 +559,7 @@ async def test_a_running_action_has_no_result_and_can_not_be_cancelled(
     site.cloud.faults.add(Fault("arm", ACTION, mode="stuck"))
     outcome = await runner.start_restart(target, RESTART)
     command = CommandRef(RESTART.token, outcome.lane, outcome.operation)
-    assert await runner.take_result(target, command) is None
+    assert await runner.read_result(target, command) is None
     result = await runner.cancel(target, command)
     assert not result.succeeded
     assert "can't be cancelled: its lane may stay blocked for up to 90 minutes" in result.detail
@@ -608,7 +610,7 @@ async def test_an_action_that_is_gone_is_finished(
 ) -> None:
     command = await by_action(site, runner, target)
     gone = replace(command, operation=command.operation.replace("/operations/", "/operations/0"))
-    result = await runner.take_result(target, gone)
+    result = await runner.read_result(target, gone)
     assert result is not None
     assert result.detail.startswith("the command is gone: ")
 
@@ -635,7 +637,7 @@ async def test_an_action_whose_result_can_not_be_read_is_still_asked_for(
     site.cloud.faults.add(fault)
     async with asyncio.timeout(3):
         with pytest.raises(error, match="reading the result of an action run command"):
-            await runner.take_result(target, command)
+            await runner.read_result(target, command)
     assert (await result_of(runner, target, command)).succeeded
 
 
@@ -660,7 +662,7 @@ async def test_a_result_is_asked_for_at_no_other_address(
 ) -> None:
     command = await by_action(site, runner, target)
     before = len(site.cloud.calls.matching("arm"))
-    result = await runner.take_result(target, replace(command, operation=change(command.operation)))
+    result = await runner.read_result(target, replace(command, operation=change(command.operation)))
     assert result is not None
     assert (result.succeeded, result.detail[:35]) == (False, "how the command ended is not known:")
     assert len(site.cloud.calls.matching("arm")) == before
@@ -695,7 +697,7 @@ async def test_a_signed_address_is_kept_whole(target: Target, odd_arm: OddArm, o
 
 
 @pytest.mark.parametrize("fake", [True, False], ids=["fake", "arm"])
-async def test_both_runners_start_once_and_give_each_result_once(
+async def test_both_runners_start_once_and_keep_a_result_until_it_is_discarded(
     runner: AzureRunCommand, target: Target, agent: Agent, fake: bool
 ) -> None:
     port: CommandRunner = runner
@@ -703,9 +705,11 @@ async def test_both_runners_start_once_and_give_each_result_once(
         port = FakeRunner()
         port.results[RESTART.token] = CommandResult(True, "restarted")
     assert (await port.start_restart(target, RESTART)).kind is StartKind.STARTED
-    result = await until(lambda: port.take_result(target, MANAGED))
+    result = await until(lambda: port.read_result(target, MANAGED))
     assert result is not None
     assert result.succeeded
+    assert await port.read_result(target, MANAGED) == result
+    await port.discard(target, MANAGED)
 
 
 async def test_nothing_is_left_by_these_tests(site: Site, target: Target) -> None:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import aiohttp
 import pytest
 from azure.data.tables.aio import TableServiceClient
+from azure.identity.aio import ManagedIdentityCredential
+from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient
 
 from devcloud.app_process import Record
 from devcloud.calls import Call
-from devcloud.stack import Stack, unit_of
+from devcloud.stack import Stack, StackOptions, unit_of
 from devcloud.vms.machine import Machine
 from devcloud.webhook_sink import Received
 from vm_health.names import vm_key
+from vm_health.state import FLEET_ID
 
 PATIENCE_SECONDS = 30.0
 Row = Mapping[str, Any]
@@ -36,6 +41,7 @@ class Site:
     http: aiohttp.ClientSession
     tables: TableServiceClient
     rechecks: QueueClient
+    tls: ssl.SSLContext
     _records: int = 0
     _alerts: int = 0
 
@@ -113,35 +119,60 @@ class Site:
                 position = len(self.stack.app.records)
         return row
 
-    async def healthy(self) -> None:
-        """Wait until every VM is healthy, no backoff is remembered and all alerts have arrived."""
-        for name in self.stack.vms:
+    async def healthy(self, names: Iterable[str] | None = None) -> None:
+        """Wait until all VMs, or those, are healthy, no backoff is remembered and all alerts are there."""
+        meant = set(self.stack.vms if names is None else names)
+        for name in meant:
             await self.until(
                 name,
                 lambda row: row["status"] == "HEALTHY" and not row["units"] and row["incident"] is None,
             )
-        await eventually(lambda: not self._open_incidents(), "every incident was told to be resolved")
+        meant.add(FLEET_ID)
+        await eventually(lambda: not self._open_incidents(meant), "every incident was told to be resolved")
 
-    async def history(self, vm: str, *kinds: str) -> list[Row]:
-        """The VM's events, oldest first, details decoded; of all kinds where none is named."""
-        key = vm_key(self.stack.vms[vm].spec.vm_id)
-        rows = self.tables.get_table_client("events").query_entities(
-            "PartitionKey eq @key", parameters={"key": key}
-        )
+    async def history(self, vm: str, *kinds: str, since: datetime | None = None) -> list[Row]:
+        """The events of a VM or the fleet, oldest first, details decoded; all where no kind is named."""
+        key = vm_key(FLEET_ID if vm == FLEET_ID else self.stack.vms[vm].spec.vm_id)
+        condition, values = "PartitionKey eq @key", dict[str, Any](key=key)
+        if since is not None:
+            condition, values = f"{condition} and At ge @since", {**values, "since": since}
+        rows = self.tables.get_table_client("events").query_entities(condition, parameters=values)
         found = [dict(row) async for row in rows]
         found.sort(key=lambda row: row["RowKey"], reverse=True)
         return [
             {**row, "Detail": json.loads(row["Detail"])} for row in found if not kinds or row["Kind"] in kinds
         ]
 
-    def _open_incidents(self) -> set[str]:
-        told = self.stack.sink.accepted()
-        resolved = {alert.body["incident_id"] for alert in told if alert.body["kind"] == "resolved"}
+    def _open_incidents(self, names: set[str]) -> set[str]:
+        told = [alert for alert in self.stack.sink.accepted() if alert.body["vm"]["name"].lower() in names]
+        over = ("resolved", "thawed")
+        resolved = {alert.body["incident_id"] for alert in told if alert.body["kind"] in over}
         return {alert.body["incident_id"] for alert in told} - resolved
 
     def _story(self) -> str:
         lines = [f"{record.time[11:23]} {record.message} {record.extra}" for record in self.records[-20:]]
         return "\n".join(["the last records:", *lines])
+
+
+@asynccontextmanager
+async def opened_site(options: StackOptions) -> AsyncIterator[Site]:
+    """Start a stack, and clients of its storage with the identity that the function app has."""
+    async with Stack(options, lambda _: None) as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in stack.cloud.environment().items():
+                patch.setenv(name, value)
+            credential = ManagedIdentityCredential()
+        ca_file = str(stack.cloud.ca_file)
+        tables = TableServiceClient(stack.azurite.table_url, credential=credential, connection_verify=ca_file)
+        rechecks = QueueClient(
+            stack.azurite.queue_url,
+            "watchdog-recheck",
+            credential=credential,
+            connection_verify=ca_file,
+            message_encode_policy=TextBase64EncodePolicy(),
+        )
+        async with aiohttp.ClientSession() as http, credential, tables, rechecks:
+            yield Site(stack, http, tables, rechecks, ssl.create_default_context(cafile=ca_file))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from devcloud.faults import Fault
 from devcloud.stack import crash_file_of
 from tests.e2e.site import Site, changed_file, eventually
 
@@ -73,28 +72,6 @@ async def test_a_recheck_delivered_four_times_restarts_once(site: Site) -> None:
 
 async def _is_empty(site: Site) -> bool:
     return (await site.rechecks.get_queue_properties()).approximate_message_count == 0
-
-
-async def test_azure_refuses_and_the_next_attempt_works(site: Site) -> None:
-    """Throttled (429) or busy (409): an outcome with a reason, which costs one attempt and nothing else."""
-    throttled = Fault("arm", "run_command", "web-1", 429, "TooManyRequests", {"Retry-After": "7"}, times=1)
-    busy = Fault("arm", "run_command", "jobs-1", 409, "Conflict", times=1)
-    for fault in (throttled, busy):
-        site.stack.cloud.faults.add(fault)
-    known = {name: len(await site.history(name)) for name in ("web-1", "jobs-1")}
-    for name in known:
-        vm, unit = site.vm(name)
-        await vm.kill_unit(unit)
-    refusals = {"web-1": ("throttled", "asked to wait 7 s"), "jobs-1": ("busy", "Conflict")}
-    for name, (outcome, reason) in refusals.items():
-        await site.decision(name, "transition: CRITICAL -> HEALTHY")
-        events = (await site.history(name))[known[name] :]
-        [refused] = [event for event in events if event["Kind"] == "restart_refused"]
-        assert refused["Detail"]["outcome"] == outcome
-        assert reason in refused["Reason"]
-        tries = [event["Detail"]["attempt"] for event in events if event["Kind"] == "restart"]
-        assert tries == [1, 2]
-        assert [event["Kind"] for event in events].count("restart_sent") == 1
 
 
 async def test_the_vms_own_list_has_the_last_word(site: Site) -> None:

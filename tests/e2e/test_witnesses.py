@@ -25,27 +25,6 @@ FROM AppEvents WHERE Name = 'vm.health'
 """
 
 
-async def test_an_agent_that_ends_is_a_warning_first_and_restarted_when_silent(site: Site) -> None:
-    """Fresh telemetry outvotes a dead endpoint; when that is old too, both are missing, and only then."""
-    vm, unit = site.vm("web-1")
-    commands, old_pid = len(site.commands("web-1")), await vm.main_pid(unit)
-    await vm.systemctl("stop", AGENT_UNIT)
-    await vm.kill_unit(unit)  # nobody in the VM is left to say so
-    row = await site.until("web-1", lambda row: bool(row["status"] == "WARNING"))
-    assert row["cause"] == "endpoint_unreachable"
-    assert "telemetry is fine" in row["reason"]
-    assert len(site.commands("web-1")) == commands
-
-    silent = await site.decision("web-1", "transition: WARNING -> CRITICAL")
-    assert "telemetry is" in silent
-    assert "the endpoint is unreachable" in silent
-    await site.record("restart_sent", lambda extra: extra["vm"] == "web-1" and extra["unit"] == AGENT_UNIT)
-    await site.record("restart_sent", lambda extra: extra["vm"] == "web-1" and extra["unit"] == unit)
-    await site.healthy()
-    assert await vm.main_pid(unit) not in (0, old_pid)
-    assert len(site.commands("web-1")) == commands + 2
-
-
 async def test_a_vm_that_was_switched_off_is_left_alone(site: Site) -> None:
     """Deallocated in a backoff: no restart, the incident ends; after the start no old news counts."""
     vm, unit = site.vm("jobs-1")
@@ -81,7 +60,7 @@ async def test_without_log_queries_the_endpoint_decides(site: Site) -> None:
         start = len(site.stack.app.records)
         await site.record("tick", lambda extra: bool(extra["troubles"]), start)
     ticks = [record.extra for record in site.records if record.message == "tick"]
-    assert {tuple(tick["statuses"].items()) for tick in ticks} == {(("HEALTHY", 3),)}
+    assert {tuple(tick["statuses"].items()) for tick in ticks} == {(("HEALTHY", len(site.stack.vms)),)}
     assert (len(site.commands()), site.alerts) == (commands, [])
 
     await vm.kill_unit(unit)
@@ -94,7 +73,8 @@ async def test_an_outage_of_ingestion_costs_no_alert_and_no_snapshot(site: Site)
     calls, vms = site.stack.cloud.calls, len(site.stack.vms)
     began, tried = time.time(), len(calls.matching("ingestion", "track"))
     site.stack.cloud.faults.add(Fault("ingestion", "track", status=503, times=0))
-    refused = await calls.wait_for("ingestion", "track", count=tried + vms, timeout_seconds=20)
+    # Every agent once, and the watchdog's own event of a few ticks.
+    refused = await calls.wait_for("ingestion", "track", count=tried + vms + 3, timeout_seconds=20)
     site.stack.cloud.faults.clear()
     assert {call.status for call in refused[tried:]} == {503}
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from tests.builders import VM_ID, a_report, at
+from tests.fake_ports import FakeRunner
 from tests.fakes import Crash, World, a_watched_vm, endpoint_of, unavailable
 from vm_health.errors import TransientError
 from vm_health.model import Cause, PowerState, Status
 from vm_health.policy import Policy
-from vm_health.state import FLEET_ID, CommandRef, CommandResult, NoticeKind, StartKind, StartOutcome
+from vm_health.state import (
+    FLEET_ID,
+    CommandRef,
+    CommandResult,
+    NoticeKind,
+    RestartUnit,
+    StartKind,
+    StartOutcome,
+)
 from vm_watchdog.evaluation import evaluate, load_sight
-from vm_watchdog.ports import Stored
+from vm_watchdog.ports import Stored, Target
 
 
 async def due_for_restart() -> World:
@@ -53,6 +64,7 @@ async def test_a_kill_from_tick_to_resolved_with_the_order_of_every_effect() -> 
         "restart web.service",
         "events restart_sent",
         "recheck in 5 s",
+        "save, nothing to send",
     ]
     world.all_is_fine()
     await world.recheck(15)
@@ -81,6 +93,54 @@ async def test_the_restart_that_is_sent_is_the_one_that_was_saved() -> None:
     assert vm_id == VM_ID
     unit = (await world.state()).units["web.service"]
     assert (unit.command, unit.attempts, unit.last_attempt_at) == (CommandRef(restart.token), 1, at(10))
+
+
+class SlowRunner(FakeRunner):
+    """While it asks Azure, ``meanwhile`` happens: Azure takes its time, and nobody waits for it."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def start_restart(self, target: Target, restart: RestartUnit) -> StartOutcome:
+        await self.meanwhile()
+        return await super().start_restart(target, restart)
+
+
+async def test_a_look_while_the_restart_is_being_sent_does_not_ask_for_its_result() -> None:
+    """Azure knows no such command yet: to ask would be told that it is gone."""
+    world = await due_for_restart()
+    runner = SlowRunner(world.journal)
+    world.ports = replace(world.ports, runner=runner)
+
+    async def meanwhile() -> None:
+        stored = await world.store.load_one(VM_ID)
+        assert stored is not None
+        command = stored.state.units["web.service"].command
+        assert command is not None
+        runner.results[command.token] = CommandResult(False, "the command is gone")
+        world.all_is_fine()
+        await look(world, stored, 11)
+
+    runner.meanwhile = meanwhile
+    await world.recheck(10)
+    events = await world.store.read_events(VM_ID, 100)
+    assert "restart_failed" not in [event.kind for event in events]
+    assert runner.results != {}
+
+
+async def test_what_azure_answers_holds_though_another_look_saved_meanwhile() -> None:
+    """Retry-After is obeyed, and nothing is taken for under way that was refused."""
+    world = await due_for_restart()
+    runner = SlowRunner(world.journal)
+    runner.outcome = StartOutcome(StartKind.THROTTLED, "asked to wait 99 s", retry_after_seconds=99)
+    world.ports = replace(world.ports, runner=runner)
+
+    async def meanwhile() -> None:
+        world.store.touch(VM_ID)
+
+    runner.meanwhile = meanwhile
+    await world.recheck(10)
+    unit = (await world.state()).units["web.service"]
+    assert (unit.command, unit.not_before) == (None, at(109))
 
 
 async def test_whoever_loses_the_race_sends_nothing() -> None:

@@ -27,7 +27,7 @@ from vm_health.model import Cause, PowerState, ProbeOutcome, ProbeResult, Status
 from vm_health.names import is_token
 from vm_health.policy import Policy, policy_faults
 from vm_health.repairs import AGENT_UNIT
-from vm_health.state import CommandRef, LookAgain, RestartUnit, UnitState, VmState
+from vm_health.state import CommandRef, Lane, LookAgain, RestartUnit, UnitState, VmState
 
 
 def healthy(policy: Policy | None = None) -> Story:
@@ -679,7 +679,7 @@ def test_a_pending_command_is_remembered_by_its_token() -> None:
     (restart,) = story.restarts
     assert restart == RestartUnit("web.service", 1, restart.token)
     assert story.state.units["web.service"] == UnitState(
-        attempts=1, not_before=at(30), last_attempt_at=at(10), command=CommandRef(restart.token)
+        attempts=1, not_before=at(30), last_attempt_at=at(10), command=CommandRef(restart.token, Lane.NONE)
     )
 
 

@@ -61,15 +61,20 @@ class AzureRunCommand:
             return await self._action.start(target, restart, old)
         return await self._start_managed(target, restart)
 
-    async def take_result(self, target: Target, command: CommandRef) -> CommandResult | None:
-        """Return a finished command's result once and clear it away; None while it runs.
+    async def read_result(self, target: Target, command: CommandRef) -> CommandResult | None:
+        """Return a finished command's result, None while it runs.
 
         Raises:
             TransientError, PermanentError: it can't be asked for.
         """
         if command.lane is Lane.ACTION:
-            return await self._action.take_result(target, command.operation)
-        return await self._managed.take_result(target, command.token)
+            return await self._action.read_result(target, command.operation)
+        return await self._managed.read_result(target, command.token)
+
+    async def discard(self, target: Target, command: CommandRef) -> None:
+        """Clear away a finished command; an action leaves nothing behind."""
+        if command.lane is not Lane.ACTION:
+            await self._managed.discard(target, command.token)
 
     async def cancel(self, target: Target, command: CommandRef) -> CommandResult:
         """End a command that has hung, where its lane allows it; says what became of it."""
