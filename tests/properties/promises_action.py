@@ -58,15 +58,18 @@ def check_waits_are_kept(held: Held, entry: Entry) -> None:
 
 def _note_first_down(held: Held, saved: Saved) -> None:
     """Remember since when a unit has been seen down: what the first wait counts from."""
-    seen, vm_id = saved.shown.newest(), saved.shown.vm_id
-    if seen is not None:
-        for name in [name for _, name in [key for key in held.first_down if key[0] == vm_id]]:
-            if name in seen.up or (name == AGENT_UNIT and name not in seen.down):
-                del held.first_down[vm_id, name]
-    silent = {AGENT_UNIT} if is_silent(saved.shown) else set()
+    shown = saved.shown
+    if not shown.is_running or shown.kind == "request":
+        return  # nobody judges units at such a look
+    seen, vm_id = shown.newest(), shown.vm_id
+    for (other, name), since in list(held.first_down.items()):
+        is_up = seen is not None and (name in seen.up or (name == AGENT_UNIT and name not in seen.down))
+        if other == vm_id and is_up and shown.now >= since:
+            del held.first_down[other, name]
+    silent = {AGENT_UNIT} if is_silent(shown) else set()
     for name in silent if seen is None else seen.down:
-        since = held.first_down.setdefault((vm_id, name), saved.shown.now)
-        held.first_down[vm_id, name] = min(since, saved.shown.now)  # who saves later may have begun earlier
+        since = held.first_down.setdefault((vm_id, name), shown.now)
+        held.first_down[vm_id, name] = min(since, shown.now)  # who saves later may have begun earlier
 
 
 def check_retry_after_is_kept(held: Held, entry: Entry) -> None:
