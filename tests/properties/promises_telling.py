@@ -67,13 +67,13 @@ def _expect(entry: Saved, kind: NoticeKind, why: str) -> None:
 
 
 def check_resolved_comes_after_fired(held: Held, entry: Entry) -> None:
-    """5: nothing is resolved that was not fired before. A look at one VM may queue the end while the beginning
-    still waits in the outbox for the next tick: whoever delivers holds the end back until then."""
+    """5: nothing is resolved that was not fired before. A look at one VM may queue the end while the
+    beginning still waits in the outbox for the next tick: whoever delivers holds the end back until then."""
     if isinstance(entry, Saved):
         held.fired |= {one.incident_id for one in _new_notices(entry) if one.kind in _OPENING}
-    if isinstance(entry, Queued) and entry.notice.kind in _FOLLOWING:
-        if entry.notice.incident_id not in held.fired:
-            breach("resolved comes after fired", entry.notice.key)
+    is_following = isinstance(entry, Queued) and entry.notice.kind in _FOLLOWING
+    if isinstance(entry, Queued) and is_following and entry.notice.incident_id not in held.fired:
+        breach("resolved comes after fired", entry.notice.key)
 
 
 def check_the_told_hear_of_the_end(_held: Held, entry: Entry) -> None:
