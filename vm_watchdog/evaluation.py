@@ -143,17 +143,23 @@ async def evaluate(
     await _judge_fleet(ports, sight, looked, scope)
     allowed = await _allow(ports, sight, looked)
 
+    lost: list[_Looked] = []
+
     async def carry_out(one: _Looked) -> Status:
         async with gate:
             try:
-                return await finish(ports, one.observed, one.decision, sight.now)
+                is_mine = await finish(ports, one.observed, one.decision, sight.now)
             except Exception as error:  # noqa: BLE001 - one VM's failure must not end the others' looks
                 _note_failure(done, one.observed.target.name, error)
                 return Status.UNKNOWN
+            if not is_mine:
+                lost.append(one)
+            return one.decision.state.status
 
     statuses = await asyncio.gather(*(carry_out(one) for one in allowed))
     done.statuses.update(statuses + [Status.UNKNOWN] * (len(targets) - len(allowed)))
     await _give_back(ports, sight, allowed)
+    await _withdraw(ports, sight, lost)
     if scope:
         done.troubles += sight.faults_of(targets)
         await _note_absent(ports, sight, targets, states, done)
@@ -264,6 +270,25 @@ async def _give_back(ports: Ports, sight: Sight, looked: Sequence[_Looked]) -> N
         await slots.release(ports.fleet, over, sight.now)
     except WatchdogError as error:
         log.warning("slots were not given back; they expire", extra={"problem": str(error)})
+
+
+async def _withdraw(ports: Ports, sight: Sight, lost: Sequence[_Looked]) -> None:
+    """Take back the slots of restarts that others have made: else a VM that is up would hold one on."""
+    for one in lost:
+        if not one.decision.restarts and one.decision.vm_action is None:
+            continue
+        target = one.observed.target
+        try:
+            stored = await ports.store.load_one(target.vm_id)
+            state = VmState() if stored is None else stored.state
+            under_way = any(
+                unit.last_attempt_at is not None and (unit.up_since is None or unit.command is not None)
+                for unit in state.units.values()
+            )
+            tried_at = _last_tried(state) if under_way else None
+            await slots.withdraw(ports.fleet, target.group, target.vm_id, tried_at, sight.now)
+        except WatchdogError as error:
+            log.warning("a slot was not given back; it expires", extra={"problem": str(error)})
 
 
 def _has_come_up(one: _Looked) -> bool:

@@ -158,8 +158,8 @@ def decide(observed: Observed, now: datetime, hold: Hold | None) -> Decision:
     )
 
 
-async def finish(ports: Ports, observed: Observed, decision: Decision, now: datetime) -> Status:
-    """Save a decision and do what it asks for; return the VM's status.
+async def finish(ports: Ports, observed: Observed, decision: Decision, now: datetime) -> bool:
+    """Save a decision and do what it asks for; return whether this look was the one to do so.
 
     Losing the race for the state to another instance is normal: that one acts, this one leaves.
     """
@@ -178,7 +178,8 @@ async def finish(ports: Ports, observed: Observed, decision: Decision, now: date
             await ports.runner.discard(target, command)
     except ConflictError:
         log.info("another instance has this VM", extra={"vm": target.name})
-    return decision.state.status
+        return False
+    return True
 
 
 def _log_decision(target: Target, decision: Decision, events: tuple[Event, ...]) -> None:

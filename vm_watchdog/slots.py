@@ -6,10 +6,12 @@ Whoever can't get one waits; a slot that is not given back (its holder crashed) 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from vm_health.errors import ConflictError
+from vm_health.fleet import Slot
 from vm_health.names import vm_key
 from vm_health.safety import budget, give_back, take_slots
 from vm_watchdog.ports import FleetStore
@@ -54,17 +56,44 @@ async def release(
 ) -> None:
     """Give back the slots of VMs that are seen up, each with the moment of its last attempt that is known.
 
-    A slot that was taken for a later attempt stays: whoever saw the VM up has not seen that one. A lost race
-    costs nothing: slots expire.
+    A slot that was taken for a later attempt stays: whoever saw the VM up has not seen that one.
     """
     for group, tried in tried_by_group.items():
-        slots, etag = await fleet.load_slots(group)
         ends = {vm_key(vm_id): at + timedelta(seconds=SLOT_SECONDS) for vm_id, at in tried.items()}
-        over = [slot.vm for slot in slots if slot.vm in ends and slot.until <= ends[slot.vm]]
-        after = give_back(slots, over, now)
+
+        def without(slots: Sequence[Slot], ends: Mapping[str, datetime] = ends) -> tuple[Slot, ...]:
+            over = [slot.vm for slot in slots if slot.vm in ends and slot.until <= ends[slot.vm]]
+            return give_back(slots, over, now)
+
+        await _change(fleet, group, without)
+
+
+async def withdraw(
+    fleet: FleetStore, group: str, vm_id: str, tried_at: datetime | None, now: datetime
+) -> None:
+    """Take back what a look at ``now`` took for a VM before it lost the race for it: the slot then lasts for
+    as long as the winner's attempt at ``tried_at`` needs it, and goes where nothing is under way (None)."""
+    key, mine = vm_key(vm_id), now + timedelta(seconds=SLOT_SECONDS)
+
+    def shortened(slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        kept = [slot for slot in slots if (slot.vm, slot.until) != (key, mine)]
+        if len(kept) < len(slots) and tried_at is not None:
+            kept.append(Slot(key, tried_at + timedelta(seconds=SLOT_SECONDS)))
+        return tuple(kept)
+
+    await _change(fleet, group, shortened)
+
+
+async def _change(
+    fleet: FleetStore, group: str, change: Callable[[Sequence[Slot]], tuple[Slot, ...]]
+) -> None:
+    """Change a group's slots. Where others keep changing them it is left: slots expire."""
+    for _ in range(_TRIES):
+        slots, etag = await fleet.load_slots(group)
+        after = change(slots)
         if after == tuple(slots):
-            continue
-        try:
+            return
+        with suppress(ConflictError):
             await fleet.save_slots(group, after, etag)
-        except ConflictError:
-            log.info("slots changed meanwhile", extra={"group": group})
+            return
+    log.info("others keep changing the slots", extra={"group": group})

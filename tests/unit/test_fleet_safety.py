@@ -15,6 +15,7 @@ from vm_health.policy import Policy
 from vm_health.safety import SafetyPolicy
 from vm_health.silence import Matcher, Silence, Stops
 from vm_health.state import FLEET_ID
+from vm_watchdog.evaluation import evaluate, load_sight
 from vm_watchdog.on_demand import preview, restart_on_request
 from vm_watchdog.slots import SLOT_SECONDS
 from vm_watchdog.tick import run_shard
@@ -262,6 +263,28 @@ async def test_a_slot_is_given_back_when_the_vm_is_seen_up_and_the_next_one_has_
     await world.recheck(16, name)
     await world.tick(26)
     assert len({vm_id for vm_id, _ in world.runner.restarts}) == 2
+
+
+async def test_whoever_loses_the_race_for_a_vm_does_not_keep_its_slot() -> None:
+    """Else the VM that the winner has restarted would hold the group's slot on, though it is up."""
+    world = await a_fleet(3, safety=CALM)
+    world.clock.now = at(0)
+    take_down(world, 0)
+    await world.tick(0)
+    vm_id = a_vm_id("vm-0")
+    before = await world.store.load_one(vm_id)
+    assert before is not None
+    await world.recheck(10, "vm-0")
+    world.clock.now = at(12)
+    sight = await load_sight(world.ports, world.options, world.clock.now)
+    await evaluate(world.ports, sight, [world.inventory.targets[vm_id]], {vm_id: before}, None)
+    assert len(world.runner.restarts) == 1
+    (slot,) = (await world.fleet.load_slots("rg-web"))[0]
+    assert slot.until == at(10 + SLOT_SECONDS)
+    world.clock.now = at(15)
+    world.all_is_fine("vm-0")
+    await world.recheck(15, "vm-0")
+    assert (await world.fleet.load_slots("rg-web"))[0] == ()
 
 
 async def test_a_slot_that_nobody_gives_back_expires() -> None:

@@ -149,7 +149,11 @@ async def test_whoever_loses_the_race_sends_nothing() -> None:
     world.store.touch(VM_ID)
     await look(world, stored, 10)
     assert world.runner.restarts == []
-    assert world.journal.take() == ["slots of rg-web: 1", "save, nothing to send"]
+    assert world.journal.take() == [
+        "slots of rg-web: 1",
+        "save, nothing to send",
+        "slots of rg-web: 0",
+    ]
 
 
 async def test_of_two_instances_with_the_same_look_one_restarts() -> None:
