@@ -34,7 +34,7 @@ def test_measures_the_import_and_says_on_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["imports"], "unknown: imports; must be of import, agent, warm, restart, cold"),
+        (["imports"], "unknown: imports; must be of import, decisions, tick, agent, warm, restart, cold"),
         (["import", "--repeat", "0"], "must be a whole number from 1 to 100, was 0"),
     ],
 )
