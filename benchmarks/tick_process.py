@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vm_watchdog.app import Watchdog
 
 _SDK_LOGGER = "azure.core.pipeline.policies.http_logging_policy"
-_LIST_IS_SHARED_SECONDS = 10.1  # what is asked anew within a minute is asked anew here, too
+_SHARED_SECONDS = 3.1  # what is asked anew within a minute is asked anew here, too
 _LIMIT = 64 * 1024 * 1024
 
 
@@ -79,7 +79,7 @@ async def _ticks(watchdog: Watchdog, fleet: Fleet, size: int, repeat: int) -> li
     for _ in range(2):  # the first writes every state, the second finds everything as it was
         await watchdog.tick()
         await fleet.ask("feed")
-        await asyncio.sleep(_LIST_IS_SHARED_SECONDS)  # what is asked anew in a minute, too
+        await asyncio.sleep(_SHARED_SECONDS)  # what is asked anew in a minute, too
     found = []
     for number in range(repeat):
         cpu, wall = time.process_time(), time.monotonic()
@@ -90,7 +90,7 @@ async def _ticks(watchdog: Watchdog, fleet: Fleet, size: int, repeat: int) -> li
         cost = found[-1].cpu_milliseconds
         print(f"  … tick of {size}: run {number + 1}, {cost:.2f} ms a VM", file=sys.stderr, flush=True)
         await fleet.ask("feed")
-        await asyncio.sleep(_LIST_IS_SHARED_SECONDS)
+        await asyncio.sleep(_SHARED_SECONDS)
     logger, counter = logging.getLogger(_SDK_LOGGER), CallCounter()
     logger.addHandler(counter)
     logger.setLevel(logging.INFO)

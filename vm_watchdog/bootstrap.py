@@ -11,9 +11,11 @@ from vm_watchdog.settings import Settings
 from vm_watchdog.shared import SharedInventory, SharedTelemetry
 from vm_watchdog.sight import Recorder, TickOptions
 
-# Rechecks come in bursts, a tick once a minute: what is younger than this is not asked for again.
+# Rechecks come in bursts: telemetry that is younger than this is not asked for again.
 SHARED_TELEMETRY_SECONDS = 3.0
-SHARED_INVENTORY_SECONDS = 3.0
+# The shards of one tick ask at once. Two ticks never share a list: an old one would confirm itself, and a VM
+# that has just been stopped would count as unreachable.
+SHARED_INVENTORY_SECONDS = 0.5
 
 
 def build(settings: Settings, recorder: Recorder | None = None) -> Watchdog:
