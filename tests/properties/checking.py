@@ -51,6 +51,7 @@ class Held:
     first_down: dict[Of, datetime] = field(default_factory=dict)
     throttled: dict[Of, datetime] = field(default_factory=dict)
     silent_looks: dict[str, int] = field(default_factory=dict)
+    looked: set[tuple[str, str]] = field(default_factory=set)  # VMs, and the instances that looked at them
     open_circuits: set[Of] = field(default_factory=set)
     vm_actions: dict[str, list[datetime]] = field(default_factory=dict)
     told: dict[str, Notice] = field(default_factory=dict)

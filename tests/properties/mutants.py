@@ -43,11 +43,12 @@ def meet(mutation: Mutation) -> tuple[bool, str]:
 def main() -> int:
     """Print how every mutation ended."""
     chosen = [one for one in MUTATIONS if all(word in one.name for word in sys.argv[1:])]
+    missed = 0
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        ends = list(pool.map(meet, chosen))
-    for mutation, (is_met, words) in zip(chosen, ends, strict=True):
-        sys.stdout.write(f"{'met   ' if is_met else 'MISSED'}  {mutation.name:52}  {words[:150]}\n")
-    missed = sum(not is_met for is_met, _ in ends)
+        for mutation, (is_met, words) in zip(chosen, pool.map(meet, chosen), strict=True):
+            missed += not is_met
+            sys.stdout.write(f"{'met   ' if is_met else 'MISSED'}  {mutation.name:52}  {words[:150]}\n")
+            sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - missed} of {len(chosen)} mutations were met\n")
     return missed
 

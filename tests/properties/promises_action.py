@@ -7,7 +7,6 @@ product's own functions. A breach names its promise.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 from tests.properties.checking import Held, actions_of, breach, clock, short, unit_of, what
@@ -144,8 +143,9 @@ def _count_silent_looks(held: Held, saved: Saved) -> None:
     if after is None:
         held.silent_looks.pop(vm_id, None)
         return
-    if before is not None and replace(before, outbox=()) == replace(after, outbox=()):
-        return  # not a look: only its notices were sent
+    if saved.shown.kind == "request" or (vm_id, saved.shown.instance) in held.looked:
+        return  # not a look, or a look's second write: its notices were sent, or Azure has answered
+    held.looked.add((vm_id, saved.shown.instance))
     held.silent_looks[vm_id] = held.silent_looks.get(vm_id, 0) + 1 if is_silent(saved.shown) else 0
     turned = after.cause is Cause.VM_SILENT and (before is None or before.cause is not Cause.VM_SILENT)
     if turned and held.silent_looks[vm_id] < saved.shown.policy.confirm_silent:

@@ -11,6 +11,7 @@ from vm_health.model import Cause, Status
 from vm_health.names import vm_key
 
 SAFETY = SafetyPolicy()
+LONGEST_RESTART = timedelta(seconds=150)  # then a slot ends by itself
 
 
 def check_budget_is_kept(_held: Held, entry: Entry) -> None:
@@ -41,10 +42,13 @@ def _check_given_back(entry: SlotsSaved, key: str) -> None:
     if shown is None or row is None:
         breach("the budget is kept", f"a slot of {entry.group} was given back by one that did not see its VM")
     seen = shown.newest()
+    acted = [action.at for action in row.vm_actions]
     for name, unit in row.units.items():
+        tried = [*acted, *([] if unit.last_attempt_at is None else [unit.last_attempt_at])]
+        if not tried or entry.now - max(tried) >= LONGEST_RESTART:
+            continue
         is_down = seen is not None and name in seen.down
-        tried_at = unit.last_attempt_at
-        seen_up = seen is not None and (tried_at is None or seen.at > tried_at)
+        seen_up = seen is not None and seen.at > max(tried)
         is_at_it = unit.command is not None and unit.command.token in entry.wished
         if is_down or (unit.up_since is None and not seen_up) or is_at_it:
             text = f"{short(shown)} gave its slot back at {clock(entry.now)} while {name} is in restart"

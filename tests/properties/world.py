@@ -18,6 +18,7 @@ from tests.properties.scheduler import Process, StepLoop
 from tests.properties.sim_vm import SimVm, Unit
 from vm_health.errors import WatchdogError
 from vm_health.fleet import FleetState, Slot
+from vm_health.model import Status
 from vm_health.policy import Policy
 from vm_health.policy_book import PolicyBook
 from vm_health.state import Event, StartKind, StartOutcome, VmActionKind, VmState
@@ -54,7 +55,7 @@ class World:
         self.next_tick = NOW
         self._told: dict[str, list[Event]] = {}
         self.met: Counter[str] = Counter()  # races, crashes and failing calls that there were
-        self.wished: set[str] = set()  # tokens of restarts of units that ran when a person asked
+        self.wished: set[str] = set()  # restarts of units that ran, and were known to, when a person asked
         self._plain: dict[int, Policy] = {}
         self._instances = 0
 
@@ -84,7 +85,8 @@ class World:
         shown = me.shown(target.vm_id)
         slots, told = self.slots.get(target.group, ()), tuple(self._told.get(token, ()))
         stored, vm = self.rows.get(target.vm_id), self.cloud.vms.get(target.vm_id)
-        if me.kind == "request" and vm is not None and vm.units.get(unit) is Unit.UP:
+        was_fine = stored is None or stored.status is not Status.CRITICAL
+        if me.kind == "request" and was_fine and vm is not None and vm.units.get(unit) is Unit.UP:
             self.wished.add(token)
         self.chronicle.entries.append(
             Sent(self.clock.now, shown, unit, attempt, token, action, stored, slots, told, outcome)
