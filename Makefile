@@ -5,7 +5,7 @@ PYTEST := $(PY) -m pytest
 PACKAGES := vm_health vm_alerts vm_agent vm_watchdog devcloud
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test unit properties component e2e check format docs bench clean
+.PHONY: help setup run demo test unit properties explore component e2e check format docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ unit: setup ## rules and decisions, without I/O
 
 properties: setup ## the watchdog's promises over 10,000 random stories of fleets
 	$(PYTEST) tests/properties $(ARGS)
+
+explore: setup ## other random stories than those of make test, as many as PROPERTY_RUNS says
+	PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)} $(PYTEST) tests/properties $(ARGS)
 
 component: setup ## one part each against the real thing
 	$(PYTEST) tests/component $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.properties.test_promises import TALLY
+from tests.properties.test_promises import SEED, TALLY
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -12,4 +12,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not TALLY["stories"]:
         return
     shown = ", ".join(f"{count:,} {what}" for what, count in sorted(TALLY.items()) if what != "stories")
-    terminalreporter.write_line(f"{TALLY['stories']:,} stories: {shown}")
+    terminalreporter.write_line(f"{TALLY['stories']:,} stories from PROPERTY_SEED={SEED}: {shown}")

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.properties.checking import Breach
@@ -30,8 +30,8 @@ FLAVOURS: dict[str, tuple[Sequence[Rule], int, float]] = {
 }
 
 
-def search(flavour: str, runs: int) -> Counter[str]:
-    """Let hypothesis search; return what the stories came to.
+def search(flavour: str, runs: int, start: int) -> Counter[str]:
+    """Let hypothesis search from the seed ``start``; return what the stories came to.
 
     Raises:
         Breach: a promise was broken; its notes tell the shortest story that breaks it.
@@ -39,11 +39,12 @@ def search(flavour: str, runs: int) -> Counter[str]:
     rules, most, _ = FLAVOURS[flavour]
     found: Counter[str] = Counter()
 
+    @seed(start)
     @settings(
         max_examples=runs,
         deadline=None,
         database=None,
-        derandomize=False,
+        derandomize=False,  # that would be one seed for all processes
         phases=[Phase.generate, Phase.shrink],  # explaining takes minutes here, and there is nothing to reuse
         suppress_health_check=[HealthCheck.too_slow],
     )
@@ -59,12 +60,12 @@ def search(flavour: str, runs: int) -> Counter[str]:
     return found
 
 
-def first_breach(flavour: str, runs: int, seed: int) -> tuple[int, Breach | None]:
+def first_breach(flavour: str, runs: int, start: int) -> tuple[int, Breach | None]:
     """Play random stories up to the first breach; return how many there were, and the breach."""
     rules, most, _ = FLAVOURS[flavour]
     with quiet():
         for number in range(runs):
-            chance = random.Random(f"{seed}/{flavour}/{number}")
+            chance = random.Random(f"{start}/{flavour}/{number}")
             steps = [chance.randbytes(STEP_BYTES) for _ in range(chance.randint(3, most))]
             try:
                 play(rules, chance.randbytes(HEADER_BYTES), steps)
@@ -94,8 +95,8 @@ def quiet() -> Iterator[None]:
 
 def main() -> int:
     """Search from the command line."""
-    flavour, runs, seed = sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or ["0"])[0])
-    played, error = first_breach(flavour, runs, seed)
+    flavour, runs, start = sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or ["0"])[0])
+    played, error = first_breach(flavour, runs, start)
     if error is None:
         sys.stdout.write(f"{flavour}: {played} stories, no breach\n")
         return 0
