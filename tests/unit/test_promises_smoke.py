@@ -12,7 +12,7 @@ from tests.properties.search import FLAVOURS, first_breach
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_some_stories_break_no_promise(flavour: str) -> None:
-    assert first_breach(flavour, 5, seed=3) == (5, None)
+    assert first_breach(flavour, 5, start=3) == (5, None)
 
 
 def test_every_mutation_still_fits_the_code() -> None:
