@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from vm_health.flapping import change_percent, is_flapping, note_look
 from vm_health.incident import Telling, follow_incident
-from vm_health.model import Cause, Evidence, ProbeOutcome, ProbeResult, Status
+from vm_health.model import Cause, Evidence, PowerState, ProbeOutcome, ProbeResult, Status
 from vm_health.policy import Policy
 from vm_health.repairs import NOT_RUNNING, Look, Repairs, after_action, repair
 from vm_health.state import Decision, Event, Hold, LookAgain, VmState
@@ -19,6 +19,7 @@ from vm_health.verdict import Leeway, Verdict, excuse, judge
 MAX_REASON_CHARS = 2_000
 CLOCK_TOLERANCE_SECONDS = 60.0
 _CLOCK_STEP_SECONDS = 10.0
+_OFF = frozenset({Cause.POWERED_OFF, Cause.POWER_CHANGING})
 _EXCUSES = frozenset({Cause.DEPLOY_LOCK, Cause.SCHEDULED_EVENT, Cause.VM_UPDATING})
 
 
@@ -38,7 +39,11 @@ def step(
         is_silenced: whether alerts are kept back; they are told when that is over, if still true.
     """
     learned, evidence = _learn(state, evidence, policy, now)
-    leeway = Leeway(learned.clock_offset_seconds, _heeds_excuses(learned, policy, now))
+    leeway = Leeway(
+        clock_offset_seconds=learned.clock_offset_seconds,
+        heeds_excuses=_heeds_excuses(learned, policy, now),
+        awaits_telemetry=_awaits_telemetry(learned, policy, now),
+    )
     verdict = _known(learned, judge(_without_old_news(learned, evidence), policy, now, leeway), evidence)
     if _is_steady(learned, verdict):
         return Decision(learned, verdict.reason)
@@ -103,12 +108,14 @@ def _is_steady(state: VmState, verdict: Verdict) -> bool:
 
 def _learn(state: VmState, evidence: Evidence, policy: Policy, now: datetime) -> tuple[VmState, Evidence]:
     """Remember the endpoint, whether it ever answered, the VM's clock, and which machine this is."""
+    if state.cause in _OFF and evidence.power is PowerState.RUNNING:
+        state = replace(state, back_at=now)
     outcome = evidence.probe.outcome
     was_reached = state.was_reached or outcome in (ProbeOutcome.OK, ProbeOutcome.UNHEALTHY)
     instance_id = evidence.instance_id or state.instance_id
     if state.instance_id and instance_id != state.instance_id:
         # Another machine under the same name: nothing that was learned or tried holds for it.
-        state = replace(state, units={}, off_at=now, clock_offset_seconds=0.0, changes="")
+        state = replace(state, units={}, off_at=now, back_at=now, clock_offset_seconds=0.0, changes="")
         was_reached = outcome in (ProbeOutcome.OK, ProbeOutcome.UNHEALTHY)
     if outcome is ProbeOutcome.UNREACHABLE and not was_reached:
         # A VM never reached has no endpoint to judge by: a missing route is not a dead VM.
@@ -159,6 +166,12 @@ def _heeds_excuses(state: VmState, policy: Policy, now: datetime) -> bool:
     return since is None or (now - since).total_seconds() < policy.excuse_max_seconds
 
 
+def _awaits_telemetry(state: VmState, policy: Policy, now: datetime) -> bool:
+    """Tell whether a VM has run again for less time than telemetry may take to arrive."""
+    began = max((moment for moment in (state.off_at, state.back_at) if moment is not None), default=None)
+    return began is not None and (now - began).total_seconds() <= policy.snapshot_max_age_seconds
+
+
 def _note_excuse(state: VmState, verdict: Verdict, evidence: Evidence, now: datetime) -> VmState:
     if verdict.cause in _EXCUSES:
         return state if state.excused_since is not None else replace(state, excused_since=now)
@@ -193,7 +206,7 @@ def _settle(state: VmState, verdict: Verdict, policy: Policy, now: datetime) -> 
     if looks < _looks_needed(state, verdict, policy):
         return replace(state, soft_status=verdict.status, soft_cause=verdict.cause, soft_looks=looks)
     is_same_status = state.since is not None and verdict.status is state.status
-    went_off = verdict.cause in (Cause.POWERED_OFF, Cause.POWER_CHANGING)
+    went_off = verdict.cause in _OFF
     return replace(
         _hardened(state),
         status=verdict.status,

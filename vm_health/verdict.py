@@ -58,11 +58,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Leeway:
-    """What earlier looks taught: by how much the VM's clock is behind, and whether its own word that it wants
-    to be left alone has been heeded for long enough."""
+    """What earlier looks taught: by how much the VM's clock is behind, whether its own word that it wants to
+    be left alone still counts, and whether it runs again for less time than telemetry may take to arrive."""
 
     clock_offset_seconds: float = 0.0
     heeds_excuses: bool = True
+    awaits_telemetry: bool = False
 
 
 _NO_LEEWAY = Leeway()
@@ -187,7 +188,7 @@ def _judge_witnesses(
     if evidence.probe.outcome is ProbeOutcome.UNREACHABLE:
         reason = f"telemetry is fine, but the endpoint is unreachable: {evidence.probe.detail}"
         return Verdict(Status.WARNING, Cause.ENDPOINT_UNREACHABLE, reason, observation=verdict.observation)
-    if reported is None and evidence.telemetry_available:
+    if reported is None and evidence.telemetry_available and not leeway.awaits_telemetry:
         reason = f"the endpoint is fine, but {_telemetry_age(evidence, now, leeway)}"
         return Verdict(Status.WARNING, Cause.TELEMETRY_DELAYED, reason, observation=verdict.observation)
     return verdict

@@ -184,6 +184,7 @@ class VmView(View):
     endpoint: str
     was_reached: bool = Field(description="Whether a probe of its endpoint has ever had an answer.")
     off_at: AwareDatetime | None
+    back_at: AwareDatetime | None = Field(description="When it was first seen to run again.")
     excused_since: AwareDatetime | None
     gone_since: AwareDatetime | None
     notices_waiting: int = Field(description="Alerts that are saved and not yet on the queue.")

@@ -275,20 +275,23 @@ async def _give_back(ports: Ports, sight: Sight, looked: Sequence[_Looked]) -> N
 async def _withdraw(ports: Ports, sight: Sight, lost: Sequence[_Looked]) -> None:
     """Take back the slots of restarts that others have made: else a VM that is up would hold one on."""
     for one in lost:
-        if not one.decision.restarts and one.decision.vm_action is None:
-            continue
-        target = one.observed.target
-        try:
-            stored = await ports.store.load_one(target.vm_id)
-            state = VmState() if stored is None else stored.state
-            under_way = any(
-                unit.last_attempt_at is not None and (unit.up_since is None or unit.command is not None)
-                for unit in state.units.values()
-            )
-            tried_at = _last_tried(state) if under_way else None
-            await slots.withdraw(ports.fleet, target.group, target.vm_id, tried_at, sight.now)
-        except WatchdogError as error:
-            log.warning("a slot was not given back; it expires", extra={"problem": str(error)})
+        if one.decision.restarts or one.decision.vm_action is not None:
+            await withdraw(ports, one.observed.target, sight.now)
+
+
+async def withdraw(ports: Ports, target: Target, now: datetime) -> None:
+    """Take back the slot that a look at ``now`` took before it lost the race for its VM."""
+    try:
+        stored = await ports.store.load_one(target.vm_id)
+        state = VmState() if stored is None else stored.state
+        under_way = any(
+            unit.last_attempt_at is not None and (unit.up_since is None or unit.command is not None)
+            for unit in state.units.values()
+        )
+        tried_at = _last_tried(state) if under_way else None
+        await slots.withdraw(ports.fleet, target.group, target.vm_id, tried_at, now)
+    except WatchdogError as error:
+        log.warning("a slot was not given back; it expires", extra={"problem": str(error)})
 
 
 def _has_come_up(one: _Looked) -> bool:

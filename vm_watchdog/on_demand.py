@@ -10,10 +10,12 @@ from vm_health.names import is_unit_name
 from vm_health.requests import Request, on_request
 from vm_health.state import Decision, Hold, UnitState
 from vm_watchdog import slots
-from vm_watchdog.evaluation import judge_by_store, load_sight, read_telemetry
+from vm_watchdog.evaluation import judge_by_store, load_sight, read_telemetry, withdraw
 from vm_watchdog.look import Observed, Ports, decide, finish, observe
 from vm_watchdog.ports import Stored, Target
 from vm_watchdog.sight import Sight, TickOptions
+
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,21 @@ async def restart_on_request(
 
     Raises:
         NotFoundError: no such VM, or it is not opted in.
-        ConflictError: another instance was at this VM just then.
     """
     if not is_unit_name(unit):
         return RequestAnswer(False, f"{unit[:80]!r} is not the name of a systemd unit")
+    for _ in range(_TRIES):
+        answer = await _try_restart(ports, options, vm_id, Request(unit, by, why))
+        if answer is not None:
+            return answer
+    return RequestAnswer(False, f"other looks kept being at this VM ({_TRIES} tries): ask again")
+
+
+async def _try_restart(
+    ports: Ports, options: TickOptions, vm_id: str, request: Request
+) -> RequestAnswer | None:
+    """Try once; None where another look was first, so that nothing was sent."""
+    unit = request.unit
     target, stored, sight = await _load(ports, options, vm_id)
     observed = await _observe(ports, sight, target, stored)
     refusal = _refusal(sight, observed, unit)
@@ -71,14 +84,16 @@ async def restart_on_request(
         refusal = "" if vm_id in holders else share
     if refusal:
         return RequestAnswer(False, refusal)
-    decision = on_request(observed.state, vm_id, Request(unit, by, why), observed.policy, sight.now)
-    await finish(ports, observed, decision, sight.now)
+    decision = on_request(observed.state, vm_id, request, observed.policy, sight.now)
+    is_mine = await finish(ports, observed, decision, sight.now)
     token = decision.restarts[0].token
-    # Another instance may have been first: then nothing was sent, and the stored state knows no such token.
     saved = await ports.store.load_one(vm_id)
-    command = None if saved is None else saved.state.units.get(unit, UnitState()).command
-    if command is None or command.token != token:
-        return RequestAnswer(False, "it was refused, or another look was at this VM: see its history", token)
+    kept = UnitState() if saved is None else saved.state.units.get(unit, UnitState())
+    if not is_mine and kept.last_attempt_at != sight.now:
+        await withdraw(ports, target, sight.now)
+        return None
+    if kept.command is None or kept.command.token != token:
+        return RequestAnswer(False, "it was refused: see its history", token)
     return RequestAnswer(True, decision.reason, token)
 
 

@@ -200,6 +200,7 @@ def vm_view(
         endpoint=state.endpoint,
         was_reached=state.was_reached,
         off_at=state.off_at,
+        back_at=state.back_at,
         excused_since=state.excused_since,
         gone_since=state.gone_since,
         notices_waiting=len(state.outbox),

@@ -42,8 +42,8 @@ class Instance:
         self.ports = ports_of(self)
 
     def clock(self) -> datetime:
-        """The time; the first answer is the one that it decides by."""
-        if self.started_at is None:
+        """The time; the first answer is the one that it decides by. A request may begin anew."""
+        if self.started_at is None or self.kind == "request":
             self.started_at = self.world.clock.now
         return self.world.clock.now
 

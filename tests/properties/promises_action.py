@@ -250,15 +250,17 @@ def check_history_says_why(_held: Held, entry: Entry) -> None:
 
 
 def new_attempts(saved: Saved) -> list[tuple[str, UnitState]]:
-    """The attempts that a write brought."""
+    """The attempts that a write brought. Of two at one moment, the first one's command is gone by then."""
     if saved.after is None:
         return []
-    return [
-        (name, unit)
-        for name, unit in saved.after.units.items()
-        if unit.last_attempt_at == saved.shown.now
-        and unit_of(saved.before, name).last_attempt_at != unit.last_attempt_at
-    ]
+    found = list[tuple[str, UnitState]]()
+    for name, unit in saved.after.units.items():
+        before = unit_of(saved.before, name)
+        is_other = before.last_attempt_at != unit.last_attempt_at
+        is_other = is_other or (before.command is None and unit.command is not None)
+        if unit.last_attempt_at == saved.shown.now and is_other:
+            found.append((name, unit))
+    return found
 
 
 def is_silent(shown: Shown) -> bool:

@@ -277,6 +277,30 @@ def test_telemetry_from_before_the_vm_was_switched_off_is_no_evidence() -> None:
     assert "web.service" in story.look(120, evidence(snapshot=new)).state.units
 
 
+@pytest.mark.parametrize("off", [PowerState.DEALLOCATED, PowerState.STARTING])
+def test_a_vm_that_has_come_back_is_given_time_to_have_its_telemetry_arrive(off: PowerState) -> None:
+    """Ingestion takes minutes: after each restart of a VM people would be told of telemetry that is late."""
+    story = a_watched_vm()
+    story.power(0, off)
+    for moment in range(86_400, 86_400 + 301, 60):
+        story.look(moment, evidence(probe=answers()))
+        assert story.state.status is Status.HEALTHY or moment == 86_400, story.state.reason
+    assert story.told == []
+    for moment in (86_761, 86_821):
+        story.look(moment, evidence(probe=answers()))
+    assert story.state.cause is Cause.TELEMETRY_DELAYED
+
+
+def test_a_vm_that_was_seen_to_come_back_while_bad_is_fine_by_its_endpoint_alone() -> None:
+    story = a_watched_vm()
+    story.down(0)
+    story.power(60, PowerState.STARTING)
+    story.look(120, evidence(probe=answers()))
+    story.look(180, evidence(probe=answers()))
+    assert story.state.cause is Cause.OK
+    assert story.told == ["fired", "resolved"]
+
+
 def test_a_unit_that_left_the_configuration_is_forgotten_after_a_while() -> None:
     story = a_watched_vm()
     story.down(0)

@@ -10,12 +10,12 @@ import pytest
 from tests.builders import a_report, a_vm_id, at
 from tests.fakes import World, a_watched_vm, unavailable
 from vm_health.errors import TransientError
-from vm_health.model import Cause, Status
+from vm_health.model import Cause, ProbeResult, Status
 from vm_health.names import vm_key
 from vm_health.state import FLEET_ID, CommandResult, StartKind, StartOutcome
 from vm_watchdog.evaluation import evaluate, load_sight
 from vm_watchdog.on_demand import restart_on_request
-from vm_watchdog.ports import Inventory, Target
+from vm_watchdog.ports import Inventory, Prober, Target
 from vm_watchdog.tick import run_tick
 
 
@@ -82,6 +82,33 @@ async def test_a_running_unit_that_a_person_has_restarted_keeps_its_slot_until_t
     world.runner.results[answer.token] = CommandResult(True, "restarted")
     await world.recheck(10)
     assert await slots_of(world) == []
+
+
+class BusyProber:
+    """While the VM is probed, other looks save its state."""
+
+    def __init__(self, world: World, inner: Prober, times: int) -> None:
+        self._world, self._inner, self._times = world, inner, times
+
+    async def probe(self, vm_id: str, endpoint: str) -> ProbeResult:
+        if self._times:
+            self._times -= 1
+            self._world.store.touch(vm_id)
+        return await self._inner.probe(vm_id, endpoint)
+
+
+@pytest.mark.parametrize(("times", "accepted"), [(1, True), (9, False)])
+async def test_a_person_need_not_ask_again_because_a_look_was_at_the_vm_just_then(
+    times: int, accepted: bool
+) -> None:
+    world = await a_watched_vm()
+    world.all_is_fine()
+    ports = replace(world.ports, prober=BusyProber(world, world.ports.prober, times))
+    answer = await restart_on_request(ports, world.options, a_vm_id(), "web.service", "alice", "stuck")
+    assert answer.accepted is accepted
+    assert len(world.runner.restarts) == accepted
+    assert ("ask again" in answer.reason) is not accepted
+    assert await slots_of(world) == [vm_key(a_vm_id())] * accepted
 
 
 async def test_whoever_looked_before_a_restart_does_not_give_its_slot_back() -> None:

@@ -82,6 +82,7 @@ def states(draw: st.DrawFn) -> VmState:
         endpoint=draw(texts),
         was_reached=draw(st.booleans()),
         off_at=draw(perhaps),
+        back_at=draw(perhaps),
         outbox=draw(st.lists(notices, max_size=2).map(tuple)),
         changes=draw(st.text("01", max_size=21)),
         is_flapping=draw(st.booleans()),
