@@ -162,7 +162,7 @@ class VmState:
     ``endpoint`` is the last one that the VM reported, for the day on which it reports nothing any more;
     ``was_reached`` tells that a probe has ever had an answer, so that a missing route is not a dead VM.
     ``off_at`` is when the VM last turned out not to run: telemetry from before says nothing of it now.
-    ``back_at`` is when it was first seen to run again: its telemetry may still be on its way.
+    ``back_at`` is when it was seen to run again: its telemetry may still be on its way.
     ``changes`` holds the last looks, newest last, "1" where the status turned from fine to bad or back.
     ``vm_actions`` are the last restarts of the whole VM. ``clock_offset_seconds`` is by how much the VM's
     clock is behind. ``excused_since`` is since when the VM itself, or an update of it, asks to leave it

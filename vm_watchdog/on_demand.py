@@ -93,7 +93,7 @@ async def _try_restart(
         await withdraw(ports, target, sight.now)
         return None
     if kept.command is None or kept.command.token != token:
-        return RequestAnswer(False, "it was refused: see its history", token)
+        return RequestAnswer(False, "it was refused, or has ended already: see its history", token)
     return RequestAnswer(True, decision.reason, token)
 
 
